@@ -1,0 +1,58 @@
+# SuperNode: what a developer and a new user run. `make help` lists it.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTANCE ?= demo
+CLUSTER := $(BIN)/python devcluster/cluster.py
+SOURCES := crds operator deviceplugin dataplane workload cli devcluster tests bench
+
+.PHONY: help venv gen check test demo demo-down bench chart image kind-up kind-down lock
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: ## make the isolated Python environment from the lock file
+	@PYTHON="$(PYTHON)" devcluster/venv.sh $(VENV)
+
+gen: venv ## generate everything that is generated: CRDs, gRPC stubs, reference pages
+	$(BIN)/python -m supernode_api.generate
+	$(BIN)/python tests/support/regenerate.py
+
+check: venv ## lint, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: venv ## every test there is: pure, api, node, e2e (on real clusters that it starts and stops)
+	@$(CLUSTER) prepare
+	@$(MAKE) --no-print-directory check
+	SUPERNODE_REQUIRE_LEVELS=1 $(BIN)/python -m pytest
+
+demo: venv ## a real Kubernetes with a whole supernode and a training run on it
+	@$(BIN)/python devcluster/demo.py up --instance $(INSTANCE)
+
+demo-down: venv ## stop the demo; nothing of it stays
+	@$(BIN)/python devcluster/demo.py down --instance $(INSTANCE)
+
+bench: venv ## measure design budgets on this machine
+	@$(CLUSTER) prepare
+	@$(BIN)/python bench/run.py
+
+chart: venv ## render and lint the chart
+	@$(CLUSTER) prepare --api-only
+	$(BIN)/python -m pytest -q tests/chart
+
+image: venv ## build the image archive, without Docker
+	@$(CLUSTER) image
+
+kind-up: ## the same chart and image on kind (needs docker, kind, helm, kubectl)
+	devcluster/kind-up.sh
+
+kind-down: ## delete the kind cluster
+	kind delete cluster --name supernode
+
+lock: venv ## resolve the lock files anew (needs uv)
+	devcluster/lock.sh

@@ -1,0 +1,163 @@
+"""Pieces that every kind shares: the strict base model, metadata, conditions, selectors and bounded scalars."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+__all__ = [
+    "ApiModel",
+    "Condition",
+    "DecimalString",
+    "Kind",
+    "LabelSelector",
+    "LabelSelectorRequirement",
+    "ListMap",
+    "Metadata",
+    "ModelStamp",
+    "PrinterColumn",
+    "RangeString",
+    "Rule",
+    "Timestamp",
+]
+
+
+class Rule:
+    """One CEL rule (x-kubernetes-validations) with the message and the field that a person reads."""
+
+    def __init__(
+        self, rule: str, message: str, *, field_path: str | None = None, optional_old_self: bool = False
+    ) -> None:
+        self.rule = rule
+        self.message = message
+        self.field_path = field_path
+        self.optional_old_self = optional_old_self
+
+    def to_schema(self) -> dict[str, Any]:
+        """Return the rule as it stands in a CRD."""
+        schema: dict[str, Any] = {"rule": self.rule, "message": self.message}
+        if self.field_path:
+            schema["fieldPath"] = self.field_path
+        if self.optional_old_self:
+            schema["optionalOldSelf"] = True
+        return schema
+
+
+class ListMap:
+    """Annotation: this list is a map keyed by these fields (x-kubernetes-list-type: map)."""
+
+    def __init__(self, *keys: str) -> None:
+        self.keys = keys
+
+
+class PrinterColumn:
+    """One column of ``kubectl get``; ``wide`` ones show with ``-o wide`` only."""
+
+    def __init__(self, name: str, json_path: str, description: str, type_: str = "string", *, wide: bool = False) -> None:
+        self.name = name
+        self.json_path = json_path
+        self.description = description
+        self.type = type_
+        self.wide = wide
+
+
+class ApiModel(BaseModel):
+    """Base of all API structs: camelCase on the wire, snake_case in Python, unknown fields ignored as pruning does."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, use_enum_values=False
+    )
+    cel_rules: ClassVar[tuple[Rule, ...]] = ()
+
+
+class Metadata(ApiModel):
+    """The parts of metav1.ObjectMeta that we read."""
+
+    name: str
+    namespace: str | None = None
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    creation_timestamp: str = ""
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    finalizers: list[str] = Field(default_factory=list)
+
+
+class Kind(ApiModel):
+    """Base of the kinds themselves; class variables say what the CRD needs beyond the schema."""
+
+    kind_name: ClassVar[str]
+    plural: ClassVar[str]
+    short_name: ClassVar[str]
+    namespaced: ClassVar[bool] = False
+    columns: ClassVar[tuple[PrinterColumn, ...]] = ()
+    selectable: ClassVar[tuple[str, ...]] = ()
+    description: ClassVar[str]
+
+    metadata: Metadata
+
+
+DecimalString = Annotated[str, StringConstraints(max_length=24, pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
+"""A decimal number as text (the API has no floats); rates have four significant digits."""
+Timestamp = Annotated[str, StringConstraints(max_length=40), Field(json_schema_extra={"format": "date-time"})]
+"""RFC 3339."""
+RangeString = Annotated[str, StringConstraints(max_length=512, pattern=r"^(all|([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?)$")]
+"""Sorted ranges such as ``0-3,8``; see supernode_api.ranges."""
+
+
+class Condition(ApiModel):
+    """An observation of the object's state, exactly as metav1.Condition."""
+
+    type: Annotated[str, StringConstraints(max_length=64)] = Field(description="Kind of the condition, in CamelCase.")
+    status: Annotated[str, StringConstraints(max_length=8, pattern="^(True|False|Unknown)$")] = Field(
+        description="True, False or Unknown."
+    )
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        description="Stable CamelCase reason of the last transition; listed in docs/conditions.md."
+    )
+    message: Annotated[str, StringConstraints(max_length=1024)] = Field(
+        default="", description="What a person needs to know and can do."
+    )
+    last_transition_time: Timestamp = Field(description="When the status last changed.")
+    observed_generation: int = Field(default=0, ge=0, description="metadata.generation that this was computed from.")
+
+
+class LabelSelectorRequirement(ApiModel):
+    """One term of a label selector: a key, an operator and, for In and NotIn, values."""
+
+    key: Annotated[str, StringConstraints(min_length=1, max_length=317)] = Field(description="Label key.")
+    operator: Annotated[str, StringConstraints(max_length=16, pattern="^(In|NotIn|Exists|DoesNotExist)$")] = Field(
+        description="In, NotIn, Exists or DoesNotExist."
+    )
+    values: Annotated[list[Annotated[str, StringConstraints(max_length=63)]], Field(max_length=64)] = Field(
+        default_factory=list, description="Values for In and NotIn."
+    )
+
+
+class LabelSelector(ApiModel):
+    """A label selector, as everywhere in Kubernetes; at least one term."""
+
+    cel_rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "(has(self.matchLabels) && self.matchLabels.size() > 0) || "
+            "(has(self.matchExpressions) && self.matchExpressions.size() > 0)",
+            "selector needs at least one term in matchLabels or matchExpressions",
+        ),
+    )
+    match_labels: Annotated[
+        dict[str, Annotated[str, StringConstraints(max_length=63)]], Field(max_length=16)
+    ] = Field(default_factory=dict, description="Labels that must all have these values.")
+    match_expressions: Annotated[list[LabelSelectorRequirement], Field(max_length=16)] = Field(
+        default_factory=list, description="Terms that must all hold."
+    )
+
+
+class ModelStamp(ApiModel):
+    """Which inputs and which version of the model the figures come from; equal digests mean equal figures."""
+
+    digest: Annotated[str, StringConstraints(max_length=64)] = Field(description="Digest of the model's inputs.")
+    version: Annotated[str, StringConstraints(max_length=32)] = Field(description="Version of the model.")
