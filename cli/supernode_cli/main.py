@@ -1,0 +1,122 @@
+"""The command line: `supernode get` and `supernode simulate`.
+
+Imports of the data plane, rich and the kubernetes client happen inside the commands: `supernode simulate` must answer
+in under a second from a cold start.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from supernode_cli.errors import CliError
+
+if TYPE_CHECKING:
+    from supernode_cli.report import Report
+
+__all__ = ["cli", "main"]
+
+_OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "wide", "json", "yaml"]),
+    default="table",
+    show_default=True,
+    help="How to print it.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="supernode", message="supernode %(version)s")
+def cli() -> None:
+    """A Supernode 384 for Kubernetes, without the hardware."""
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("-n", "--namespace", help="Show the workloads of this namespace only.")
+@click.option("--context", help="Context of the kubeconfig.")
+@click.option("--kubeconfig", type=click.Path(), help="Path of the kubeconfig.")
+@_OUTPUT
+def get(name: str | None, namespace: str | None, context: str | None, kubeconfig: str | None, output: str) -> None:
+    """Show the machines of a cluster and what their workloads achieve."""
+    from supernode_dataplane.profile import ProfileNotFoundError
+
+    from supernode_cli.cluster import read_objects
+    from supernode_cli.report import report_machine
+
+    objects = read_objects(kubeconfig, context)
+    machines = [m for m in objects.super_nodes if name in (None, m["metadata"]["name"])]
+    if not machines:
+        known = ", ".join(m["metadata"]["name"] for m in objects.super_nodes) or "none; kubectl apply one of examples/"
+        raise CliError(f"no SuperNode {name!r}: this cluster has {known}" if name else f"no SuperNode: {known}")
+    reports = []
+    for machine in machines:
+        mine = [c for c in objects.compute_nodes if c["spec"].get("superNode") == machine["metadata"]["name"]]
+        try:
+            report = report_machine(machine, mine, objects.workloads)
+        except ProfileNotFoundError as error:
+            raise CliError(f"SuperNode {machine['metadata']['name']}: {error}") from None
+        reports.append(_only(report, namespace))
+    _print(reports, output)
+
+
+@cli.command()
+@click.option("-f", "--file", "path", required=True, help="Scenario or workload manifest; - is standard input.")
+@_OUTPUT
+def simulate(path: str, output: str) -> None:
+    """Say what a workload does on a machine; needs no cluster."""
+    from supernode_dataplane.profile import ProfileNotFoundError
+
+    from supernode_cli.report import report_scenario
+    from supernode_cli.scenario import load_scenario
+
+    scenario = load_scenario(path)
+    try:
+        report = report_scenario(scenario)
+    except ProfileNotFoundError as error:
+        raise CliError(f"{path}: machine.profile: {error}") from None
+    workload = report.workloads[0]
+    if workload.message:
+        raise CliError(f"{path}: {workload.message}")
+    _print([report], output)
+
+
+def _only(report: Report, namespace: str | None) -> Report:
+    from dataclasses import replace
+
+    if namespace is None:
+        return report
+    return replace(report, workloads=tuple(w for w in report.workloads if w.key.startswith(f"{namespace}/")))
+
+
+def _print(reports: list[Report], output: str) -> None:
+    if output in ("json", "yaml"):
+        values: list[dict[str, Any]] = [report.to_json() for report in reports]
+        document = values[0] if len(values) == 1 else {"items": values}
+        if output == "json":
+            click.echo(json.dumps(document, indent=2))
+        else:
+            import yaml
+
+            click.echo(yaml.safe_dump(document, sort_keys=False), nl=False)
+        return
+    from rich.console import Console
+
+    from supernode_cli.tables import print_report
+
+    console = Console(soft_wrap=False, width=None if sys.stdout.isatty() else 120, highlight=False)
+    for report in reports:
+        print_report(report, console, wide=output == "wide")
+
+
+def main() -> None:
+    """Run the command line; errors are one sentence and exit status 2."""
+    cli(prog_name="kubectl supernode" if "kubectl-supernode" in sys.argv[0] else "supernode")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Figures that somebody else has published about the same thing, to print beside ours.
+
+Only figures whose definition matches the row they stand in; where definitions differ, the note says how.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["PUBLISHED", "Published", "published"]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A published value of one figure, with where it is from and what it means."""
+
+    profile: str
+    figure: str
+    value: str
+    source: str
+    model: str | None = None
+    note: str = ""
+
+
+_PRESS: Final = "press on Supernode 384, April to July 2025"
+PUBLISHED: Final = (
+    Published("cloudmatrix-384", "ratedPetaflops", "300", _PRESS, note="rounded up from 384 x 752 TFLOPS FP16"),
+    Published("cloudmatrix-384", "hbmTebibytes", "48 TB", _PRESS, note="TiB, printed as TB"),
+    Published("cloudmatrix-384", "hbmBandwidthTerabytesPerSecond", "1229", "SemiAnalysis, CloudMatrix 384"),
+    Published(
+        "cloudmatrix-384",
+        "busBandwidthTerabytesPerSecond",
+        "269 both ways",
+        "SemiAnalysis, CloudMatrix 384",
+        note="counts 400G payload; by lane rate 301 both ways",
+    ),
+    Published("cloudmatrix-384", "powerKilowatts", "559 at full load", "SemiAnalysis, CloudMatrix 384"),
+    Published(
+        "cloudmatrix-384",
+        "tokensPerSecondPerCard",
+        "132",
+        _PRESS,
+        model="llama-3.1-405b",
+        note="no layout or sequence length published",
+    ),
+    Published(
+        "cloudmatrix-384",
+        "ratioToTraditional",
+        "2.5",
+        _PRESS,
+        model="llama-3.1-405b",
+        note="per card; a card has two dies here and one there",
+    ),
+)
+
+
+def published(profile: str, figure: str, model: str | None = None) -> Published | None:
+    """Return the published value of a figure of a profile (and, for a workload's figure, of a model)."""
+    for entry in PUBLISHED:
+        if entry.profile == profile and entry.figure == figure and entry.model in (None, model):
+            return entry
+    return None

@@ -1,0 +1,267 @@
+"""What the CLI says, as plain values: computed from API objects or from a scenario by the same functions.
+
+`get` and `simulate` both end in a :class:`Report`; tables and JSON are two ways to print it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from supernode_dataplane.baseline import ratio_to_baseline
+from supernode_dataplane.figures import decimal, machine_performance, workload_performance
+from supernode_dataplane.inputs import machine_inputs, solve_inputs
+from supernode_dataplane.profile import Profile, load_profile
+
+from supernode_api.names import API_VERSION, LINKS_ALL, compute_node_name
+from supernode_api.ranges import format_ranges
+from supernode_cli.published import published
+from supernode_cli.scenario import Scenario
+from supernode_dataplane.state import MachineState, WorkloadResult
+
+__all__ = ["Figure", "MachineReport", "Report", "WorkloadReport", "report_machine", "report_scenario"]
+
+_MACHINE_FIGURES = (
+    ("ratedPetaflops", "FP16 dense, rated", "PFLOPS"),
+    ("bf16Petaflops", "BF16 dense, usable", "PFLOPS"),
+    ("hbmTebibytes", "HBM", "TiB"),
+    ("hbmBandwidthTerabytesPerSecond", "HBM bandwidth", "TB/s"),
+    ("busBandwidthTerabytesPerSecond", "bus bandwidth, one way", "TB/s"),
+    ("powerKilowatts", "power now", "kW"),
+)
+_WORKLOAD_FIGURES = (
+    ("tokensPerSecondPerCard", "tokens/s per card", ""),
+    ("tokensPerSecond", "tokens/s", ""),
+    ("ratioToTraditional", "ratio to the traditional Ascend cluster", "x"),
+    ("mfu", "MFU", ""),
+    ("stepTimeSeconds", "step time", "s"),
+    ("bound", "bound by", ""),
+    ("powerKilowatts", "power of its dies", "kW"),
+    ("hbmGibibytesPerDie", "HBM in use per die", "GiB"),
+    ("linkUtilisationPercent", "link utilisation", "%"),
+    ("recomputePercent", "activations recomputed", "%"),
+    ("expectedErrorPercent", "expected error of the rate", "%"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of a table: our value and, where one exists, the published one."""
+
+    key: str
+    label: str
+    value: str
+    unit: str = ""
+    published: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadReport:
+    """A workload on the machine."""
+
+    key: str
+    model: str
+    state: str
+    message: str
+    figures: tuple[Figure, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineReport:
+    """The machine."""
+
+    name: str
+    profile: str
+    state: str
+    message: str
+    counts: Mapping[str, str]
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A machine, its workloads and where the figures come from."""
+
+    machine: MachineReport
+    workloads: tuple[WorkloadReport, ...]
+    digest: str
+    version: str
+    published_digest: str | None = None
+    """What the cluster's status says; differs for a moment after a change."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values, figures keyed by name."""
+        machine = asdict(self.machine)
+        machine["figures"] = {f.key: _plain(f) for f in self.machine.figures}
+        workloads = []
+        for workload in self.workloads:
+            entry = asdict(workload)
+            entry["figures"] = {f.key: _plain(f) for f in workload.figures}
+            workloads.append(entry)
+        return {"machine": machine, "workloads": workloads, "model": {"digest": self.digest, "version": self.version}}
+
+
+def report_machine(
+    super_node: dict[str, Any], compute_nodes: list[dict[str, Any]], workloads: list[dict[str, Any]]
+) -> Report:
+    """Compute the report of one SuperNode from its API objects."""
+    name = super_node["metadata"]["name"]
+    mine = [w for w in workloads if w.get("spec", {}).get("superNode") == name]
+    profile = load_profile(super_node["spec"]["profile"])
+    state = solve_inputs(machine_inputs(super_node, compute_nodes, mine))
+    status = super_node.get("status", {})
+    ready, message = _condition(super_node, "Ready")
+    machine = MachineReport(
+        name=name,
+        profile=profile.name,
+        state="Ready" if ready == "True" else f"not Ready ({_reason(super_node)})",
+        message="" if ready == "True" else message,
+        counts=_counts(status),
+        figures=_machine_figures(profile.name, state),
+    )
+    return Report(
+        machine=machine,
+        workloads=tuple(_workload(profile, state, w) for w in sorted(mine, key=_key)),
+        digest=state.digest,
+        version=state.version,
+        published_digest=status.get("model", {}).get("digest"),
+    )
+
+
+def report_scenario(scenario: Scenario) -> Report:
+    """Compute the report of a scenario: its workload on whole servers of an otherwise idle machine.
+
+    Raises ProfileNotFoundError for an unknown profile; an impossible workload is in the report's ``message``.
+    """
+    profile = load_profile(scenario.machine.profile)
+    nodes = scenario.machine.nodes or profile.servers
+    super_node, compute_nodes, workload = _scenario_objects(profile, scenario, nodes)
+    state = solve_inputs(machine_inputs(super_node, compute_nodes, [workload]))
+    machine = MachineReport(
+        name="scenario",
+        profile=profile.name,
+        state="simulated",
+        message="",
+        counts={
+            "servers in use": f"{nodes} of {profile.servers}",
+            "dies in use": f"{nodes * profile.dies_per_server} of {profile.dies}",
+        },
+        figures=_machine_figures(profile.name, state),
+    )
+    return Report(machine, (_workload(profile, state, workload),), state.digest, state.version)
+
+
+def _scenario_objects(
+    profile: Profile, scenario: Scenario, nodes: int
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    dies = format_ranges(range(profile.dies_per_server))
+    super_node = {
+        "apiVersion": API_VERSION,
+        "kind": "SuperNode",
+        "metadata": {"name": "scenario"},
+        "spec": {"profile": profile.name, "superPodID": 0},
+    }
+    compute_nodes = [
+        {
+            "metadata": {"name": compute_node_name("scenario", index)},
+            "spec": {
+                "superNode": "scenario",
+                "serverIndex": index,
+                "cabinet": index // profile.servers_per_cabinet,
+                "devices": {"firstDie": 0, "dies": profile.dies_per_server, "planes": profile.planes},
+            },
+        }
+        for index in range(profile.servers)
+    ]
+    ranks = [
+        {
+            "rank": index,
+            "pod": f"scenario-{index}",
+            "running": True,
+            "parts": [{"server": index, "dies": dies, "links": LINKS_ALL}],
+        }
+        for index in range(min(nodes, profile.servers))
+    ]
+    spec = scenario.model_dump(mode="json", by_alias=True, exclude_none=True, include={"model", "stack", "training"})
+    workload = {
+        "metadata": {"name": "scenario", "namespace": "default"},
+        "spec": {"superNode": "scenario", **spec, "pods": {"managed": {"nodes": nodes}}},
+        "status": {"placement": {"ranks": ranks}},
+    }
+    return super_node, compute_nodes, workload
+
+
+def _workload(profile: Profile, state: MachineState, workload: dict[str, Any]) -> WorkloadReport:
+    result = state.workload(_key(workload)) or WorkloadResult(key=_key(workload))
+    spec = workload["spec"]
+    model = spec.get("model", {}).get("name") or "own config"
+    status, message = "Running", ""
+    if result.problem is not None:
+        status, message = result.problem.reason, f"{result.problem.field}: {result.problem.message}"
+    elif workload.get("status", {}).get("completionTime"):
+        status = "Complete"
+    elif result.waiting:
+        status, message = "Waiting", result.waiting
+    values: dict[str, str] = workload_performance(result) if result.tokens_per_second > 0 else {}
+    notes: list[str] = list(result.notes)
+    if result.tokens_per_second > 0:
+        baseline = ratio_to_baseline(profile, spec, result)
+        if baseline is not None:
+            values["ratioToTraditional"] = decimal(baseline[0])
+            notes.append(f"traditional cluster: {baseline[1]}")
+    figures = _figures(_WORKLOAD_FIGURES, values, profile.name, model)
+    return WorkloadReport(result.key, model, status, message, figures, tuple(notes))
+
+
+def _machine_figures(profile: str, state: MachineState) -> tuple[Figure, ...]:
+    return _figures(_MACHINE_FIGURES, machine_performance(state), profile, None)
+
+
+def _figures(
+    table: tuple[tuple[str, str, str], ...], values: Mapping[str, Any], profile: str, model: str | None
+) -> tuple[Figure, ...]:
+    figures = []
+    for key, label, unit in table:
+        if values.get(key) is None:
+            continue
+        other = published(profile, key, model)
+        figures.append(
+            Figure(key, label, str(values[key]), unit, other.value if other else "", other.note if other else "")
+        )
+    return tuple(figures)
+
+
+def _counts(status: dict[str, Any]) -> dict[str, str]:
+    capacity, allocatable, allocated = (status.get(k, {}) for k in ("capacity", "allocatable", "allocated"))
+    pods = status.get("readyCabinets", 0)
+    cabinets = f"{capacity.get('computeCabinets', 0)} compute, {capacity.get('busCabinets', 0)} bus"
+    return {
+        "compute nodes": f"{status.get('placedNodes', 0)} of {capacity.get('nodes', 0)} placed",
+        "cabinets": f"{cabinets}; {pods} pods ready",
+        "dies": f"{allocatable.get('dies', 0)} allocatable, {allocated.get('dies', 0)} allocated",
+        "bus links": f"{allocatable.get('busLinks', 0)} allocatable, {allocated.get('busLinks', 0)} allocated",
+    }
+
+
+def _condition(obj: dict[str, Any], type_: str) -> tuple[str, str]:
+    for condition in obj.get("status", {}).get("conditions", []):
+        if condition.get("type") == type_:
+            return condition.get("status", "Unknown"), condition.get("message", "")
+    return "Unknown", "the operator has not reported yet"
+
+
+def _reason(obj: dict[str, Any]) -> str:
+    found = [c.get("reason", "") for c in obj.get("status", {}).get("conditions", []) if c.get("type") == "Ready"]
+    return found[0] if found else "Unknown"
+
+
+def _key(workload: dict[str, Any]) -> str:
+    metadata = workload["metadata"]
+    return f"{metadata.get('namespace', 'default')}/{metadata['name']}"
+
+
+def _plain(figure: Figure) -> dict[str, str]:
+    return {k: v for k, v in asdict(figure).items() if v and k not in ("key", "label")}

@@ -1,0 +1,70 @@
+"""Print a report as tables that a person reads: ours beside the published figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from supernode_cli.report import Figure, Report, WorkloadReport
+
+__all__ = ["print_report"]
+
+
+def print_report(report: Report, console: Console, *, wide: bool = False) -> None:
+    """Print the machine, then each workload; ``wide`` adds the notes on published figures."""
+    machine = report.machine
+    console.print(Text.assemble((machine.name, "bold"), f"  {machine.profile}  ", _state(machine.state)))
+    if machine.message:
+        console.print(Text(f"  {machine.message}", style="yellow"))
+    table = _table(report, wide)
+    for label, value in machine.counts.items():
+        table.add_row(label, value, "", *([""] if wide else []))
+    table.add_section()
+    _add(table, machine.figures, wide)
+    notes: list[str] = []
+    for workload in report.workloads:
+        table.add_section()
+        _add_workload(table, workload, wide)
+        notes += [f"{workload.key}: {note}" for note in workload.notes]
+    console.print(table)
+    _print_notes(console, notes)
+    lag = "" if report.published_digest in (None, report.digest) else "; the cluster's status is being updated"
+    console.print(Text(f"figures: model {report.version}, inputs {report.digest}{lag}", style="dim"))
+
+
+def _table(report: Report, wide: bool) -> Table:
+    table = Table(box=box.ROUNDED, show_edge=True, pad_edge=True, header_style="bold")
+    table.add_column("")
+    table.add_column("simulated" if report.machine.state == "simulated" else "this machine", justify="right")
+    table.add_column("published", justify="right", style="cyan")
+    if wide:
+        table.add_column("note", style="dim")
+    return table
+
+
+def _add_workload(table: Table, workload: WorkloadReport, wide: bool) -> None:
+    head = Group(Text(workload.key, style="bold"), Text(f"  {workload.model}", style="dim"))
+    table.add_row(head, _state(workload.state), "", *([""] if wide else []))
+    if workload.message:
+        table.add_row("", Text(workload.message, style="yellow", overflow="fold"), "", *([""] if wide else []))
+    _add(table, workload.figures, wide)
+
+
+def _add(table: Table, figures: Iterable[Figure], wide: bool) -> None:
+    for figure in figures:
+        value = f"{figure.value} {figure.unit}".rstrip()
+        table.add_row(figure.label, value, figure.published, *([figure.note] if wide else []))
+
+
+def _print_notes(console: Console, notes: list[str]) -> None:
+    for note in notes:
+        console.print(Text(f"  {note}", style="dim"))
+
+
+def _state(state: str) -> Text:
+    good = state in ("Ready", "Running", "Complete", "simulated")
+    return Text(state, style="green" if good else "yellow")
