@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 CLUSTER = ROOT / "devcluster" / "cluster.py"
 NAMESPACE, RELEASE = "supernode-system", "supernode"
 MACHINE, WORKLOAD = "cm384", "llama-3-1-405b"
+
+
+class CommandError(Exception):
+    """A command failed; the message says which, and what it printed."""
 
 
 class Demo:
@@ -66,11 +71,11 @@ class Demo:
         print(flush=True)
         subprocess.run([python, "-m", "supernode_cli.main", "get"], env=self.environment, cwd=ROOT, check=False)
         kubeconfig = self.environment["KUBECONFIG"]
-        binaries = self.environment.get("SUPERNODE_DEVCLUSTER_PATH", "")
+        binaries = self.environment["PATH"].removesuffix(os.environ["PATH"])
         print(f"""
 It took {time.monotonic() - self.started:.0f} s and stays up. Look further:
 
-  export KUBECONFIG={kubeconfig} PATH={binaries + ":" if binaries else ""}{ROOT}/.venv/bin:$PATH
+  export KUBECONFIG={kubeconfig} PATH={binaries}{ROOT}/.venv/bin:$PATH
   kubectl get sn,cn,snw                    the machine, its 48 servers, its workload
   supernode get -o wide                    with notes on the published figures
   kubectl logs -f job/{WORKLOAD}       a rank's training log
@@ -82,7 +87,7 @@ Stop it: make demo-down{"" if self.instance == "demo" else f" INSTANCE={self.ins
     def cluster(self, *arguments: str, capture: bool = False) -> str:
         """Run cluster.py; its progress goes to the screen unless captured."""
         command = [sys.executable, str(CLUSTER), *arguments]
-        if arguments[0] in ("up", "down", "env"):
+        if arguments[0] not in ("prepare", "image"):
             command += ["--instance", self.instance]
         return self.run(command, capture=capture)
 
@@ -91,8 +96,8 @@ Stop it: make demo-down{"" if self.instance == "demo" else f" INSTANCE={self.ins
         for line in self.cluster("env", capture=True).splitlines():
             name, _, value = line.removeprefix("export ").partition("=")
             if name.isidentifier():
-                expanded = value.strip("'\"").replace("$PATH", self.environment["PATH"])
-                self.environment[name] = expanded
+                words = "".join(shlex.split(value))
+                self.environment[name] = words.replace("$PATH", self.environment["PATH"])
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl and return what it prints."""
@@ -112,10 +117,8 @@ Stop it: make demo-down{"" if self.instance == "demo" else f" INSTANCE={self.ins
             check=False,
         )
         if done.returncode:
-            detail = f"\n{(done.stdout or '').strip()}\n{(done.stderr or '').strip()}" if capture else ""
-            print(detail, file=sys.stderr)
-            self.explain()
-            raise SystemExit(f"demo: `{' '.join([command[0], *command[1:4]])} ...` failed with {done.returncode}")
+            said = f"{(done.stdout or '').strip()}\n{(done.stderr or '').strip()}".strip()
+            raise CommandError(f"`{' '.join(command)}` failed with exit status {done.returncode}\n{said}".strip())
         return done.stdout or ""
 
     def explain(self) -> None:
@@ -155,6 +158,9 @@ def main() -> None:
     demo = Demo(arguments.instance)
     try:
         demo.up() if arguments.action == "up" else demo.down()
+    except CommandError as error:
+        demo.explain()
+        raise SystemExit(f"demo: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit("\ndemo: interrupted; make demo-down cleans up") from None
 
