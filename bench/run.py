@@ -1,0 +1,98 @@
+"""`make bench`: every budget of the design that exists so far, measured here and printed beside its limit.
+
+Times that a real cluster is needed for come from an instance of the development cluster of its own, as a user would
+see them (kubectl watches, the audit log); the rest from the product's own functions and processes. One run; the
+machine's load is printed because these figures mean little without it.
+
+    bench/run.py [--quick] [--write docs/benchmarks.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "devcluster"), str(ROOT / "bench")]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured budget."""
+
+    what: str
+    value: float
+    unit: str
+    budget: float
+    how: str
+
+    @property
+    def ratio(self) -> float:
+        """Measured over budget: at most 1 is within it."""
+        return self.value / self.budget if self.budget else (0.0 if self.value == 0 else float("inf"))
+
+
+def collect(quick: bool) -> Iterator[Row]:
+    """Run the measurements, the cheap ones first."""
+    import bench_processes
+
+    import bench_cluster
+
+    sections: list[Callable[[], Iterator[Row]]] = [bench_processes.measure]
+    if not quick:
+        sections.append(bench_cluster.measure)
+    for section in sections:
+        yield from section()
+
+
+def render(rows: list[Row]) -> str:
+    """Return the table in Markdown."""
+    lines = [
+        "| what | measured | budget | ratio | how |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for row in rows:
+        mark = "" if row.ratio <= 1 else " **over**"
+        figures = f"{row.value:.4g} {row.unit} | {row.budget:g} {row.unit} | {row.ratio:.2f}{mark}"
+        lines.append(f"| {row.what} | {figures} | {row.how} |")
+    return "\n".join(lines)
+
+
+def page(table: str) -> str:
+    """Return docs/benchmarks.md."""
+    return f"""# Benchmarks
+
+`make bench` measures every budget of the design that exists so far and prints it beside its limit; this page is
+the output of `bench/run.py --write docs/benchmarks.md`. A ratio of at most 1 is within the budget. The machine is
+shared and noisy: read the ratios, not the digits.
+
+Measured on {os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, load
+{os.getloadavg()[0]:.1f} at the end.
+
+{table}
+"""
+
+
+def main() -> None:
+    """Measure, print, and write the page where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="without a cluster")
+    parser.add_argument("--write", type=Path, help="write the page here")
+    arguments = parser.parse_args()
+    rows = []
+    for row in collect(arguments.quick):
+        rows.append(row)
+        print(f"{row.what:70} {row.value:10.4g} {row.unit:6} budget {row.budget:g} {row.unit}  {row.how}", flush=True)
+    table = render(rows)
+    print(f"\n{table}")
+    if arguments.write:
+        arguments.write.write_text(page(table), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""`supernode simulate`: a table, JSON, one clear error and exit status 2, all without a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from supernode_cli.main import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENARIO: dict[str, Any] = {
+    "machine": {"profile": "cloudmatrix-384"},
+    "model": {"name": "llama-3.1-405b"},
+    "training": {
+        "sequenceLength": 8192,
+        "globalBatchSize": 192,
+        "parallelism": {"tensor": 16, "pipeline": 8, "virtualPipeline": 4},
+    },
+}
+
+
+def run(tmp_path: Path, scenario: Any, *flags: str) -> tuple[int, str, str]:
+    file = tmp_path / "scenario.yaml"
+    file.write_text(scenario if isinstance(scenario, str) else yaml.safe_dump(scenario), encoding="utf-8")
+    result = CliRunner().invoke(cli, ["simulate", "-f", str(file), *flags])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def changed(**path: Any) -> dict[str, Any]:
+    document = json.loads(json.dumps(SCENARIO))
+    for dotted, value in path.items():
+        node = document
+        *parents, last = dotted.split("__")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return document
+
+
+def test_the_table_shows_ours_beside_the_published_figure(tmp_path: Path) -> None:
+    status, out, _ = run(tmp_path, SCENARIO)
+    assert status == 0
+    row = next(line for line in out.splitlines() if "tokens/s per card" in line)
+    assert "132" in row
+    ratio = next(line for line in out.splitlines() if "ratio to the traditional" in line)
+    assert "2.5" in ratio
+
+
+def test_json_has_every_figure_with_unit_and_digest(tmp_path: Path) -> None:
+    status, out, _ = run(tmp_path, SCENARIO, "-o", "json")
+    assert status == 0
+    document = json.loads(out)
+    figures = document["workloads"][0]["figures"]
+    assert 112 <= float(figures["tokensPerSecondPerCard"]["value"]) <= 152
+    assert figures["stepTimeSeconds"]["unit"] == "s"
+    assert len(document["model"]["digest"]) >= 12
+
+
+def test_a_workload_manifest_is_a_scenario(tmp_path: Path) -> None:
+    text = (ROOT / "examples" / "llama-3.1-405b-training.yaml").read_text(encoding="utf-8")
+    _, ours, _ = run(tmp_path, SCENARIO, "-o", "json")
+    status, out, _ = run(tmp_path, text, "-o", "json")
+    assert status == 0
+    first, second = json.loads(out)["workloads"][0]["figures"], json.loads(ours)["workloads"][0]["figures"]
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("scenario", "says"),
+    [
+        (changed(machine__profile="cloudmatrix-999"), "machine.profile"),
+        (changed(model__name="llama-9"), "llama-9"),
+        (changed(model__config="{}"), "exactly one of name and config"),
+        (changed(training__parallelism__tensor=7), "7"),
+        (changed(training__parallelism__tensr=16), "unknown field training.parallelism.tensr"),
+        (changed(training__parallelism__tensor=-1), "training.parallelism.tensor"),
+        (changed(training__globalBatchSize="many"), "training.globalBatchSize"),
+        (changed(training__parallelism={"tensor": 1, "pipeline": 1}), "GiB"),
+        (changed(machine__nodes=49), "49"),
+        (changed(training__tokens=1, training__steps=1), "tokens or steps"),
+        (changed(stack="homegrown"), "stack"),
+        ({"model": {"name": "llama-3.1-405b"}}, "training"),
+        ("just text", "mapping"),
+        ("a: [1", "not YAML"),
+        ("{1: 2}", "unknown field"),
+    ],
+)
+def test_bad_input_is_one_sentence_with_the_field_and_exit_status_2(tmp_path: Path, scenario: Any, says: str) -> None:
+    status, out, err = run(tmp_path, scenario)
+    assert status == 2, (out, err)
+    assert out == ""
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["simulate", "-f", str(tmp_path / "absent.yaml")])
+    assert result.exit_code == 2
+    assert "absent.yaml: cannot be read" in result.stderr
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 1 << 40) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    field=st.sampled_from(
+        ["machine", "machine__profile", "machine__nodes", "model", "model__name", "stack", "training"]
+        + [f"training__{k}" for k in ("sequenceLength", "globalBatchSize", "microBatchSize", "tokens", "parallelism")]
+        + [f"training__parallelism__{k}" for k in ("tensor", "pipeline", "virtualPipeline", "data")]
+    ),
+    value=json_values,
+)
+def test_no_value_anywhere_ends_in_a_traceback(tmp_path: Path, field: str, value: Any) -> None:
+    status, out, err = run(tmp_path, changed(**{field: value}))
+    assert status in (0, 2), (status, out, err)
+    assert (status == 0) == bool(out)
+
+
+def test_it_answers_in_under_a_second_of_processor_time_from_a_cold_start(tmp_path: Path) -> None:
+    file = tmp_path / "scenario.yaml"
+    file.write_text(yaml.safe_dump(SCENARIO), encoding="utf-8")
+    command = [sys.executable, "-m", "supernode_cli.main", "simulate", "-f", str(file)]
+    before = os.times()
+    subprocess.run(command, check=True, capture_output=True)
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    assert used < 5  # a gross regression only: bench/ holds the budget of 1 s
