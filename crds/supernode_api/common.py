@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StringConstraints
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
 
 __all__ = [
     "ApiModel",
     "Condition",
     "DecimalString",
     "Kind",
+    "LabelKey",
     "LabelSelector",
     "LabelSelectorRequirement",
+    "LabelValue",
     "ListMap",
     "Metadata",
     "ModelStamp",
@@ -24,16 +28,14 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One CEL rule (x-kubernetes-validations) with the message and the field that a person reads."""
 
-    def __init__(
-        self, rule: str, message: str, *, field_path: str | None = None, optional_old_self: bool = False
-    ) -> None:
-        self.rule = rule
-        self.message = message
-        self.field_path = field_path
-        self.optional_old_self = optional_old_self
+    rule: str
+    message: str
+    field_path: str | None = field(default=None, kw_only=True)
+    optional_old_self: bool = field(default=False, kw_only=True)
 
     def to_schema(self) -> dict[str, Any]:
         """Return the rule as it stands in a CRD."""
@@ -45,22 +47,33 @@ class Rule:
         return schema
 
 
+@dataclass(frozen=True, slots=True)
 class ListMap:
-    """Annotation: this list is a map keyed by these fields (x-kubernetes-list-type: map)."""
+    """Annotation: this list is a map keyed by these fields (x-kubernetes-list-type: map).
 
-    def __init__(self, *keys: str) -> None:
-        self.keys = keys
+    Two field managers can then own different entries of one list.
+    """
+
+    keys: tuple[str, ...]
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Add the keys to the list's schema; pydantic calls this."""
+        return {
+            **handler(core),
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": list(self.keys),
+        }
 
 
+@dataclass(frozen=True, slots=True)
 class PrinterColumn:
     """One column of ``kubectl get``; ``wide`` ones show with ``-o wide`` only."""
 
-    def __init__(self, name: str, json_path: str, description: str, type_: str = "string", *, wide: bool = False) -> None:
-        self.name = name
-        self.json_path = json_path
-        self.description = description
-        self.type = type_
-        self.wide = wide
+    name: str
+    json_path: str
+    description: str
+    type: str = "string"
+    wide: bool = field(default=False, kw_only=True)
 
 
 class ApiModel(BaseModel):
@@ -70,6 +83,8 @@ class ApiModel(BaseModel):
         alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, use_enum_values=False
     )
     cel_rules: ClassVar[tuple[Rule, ...]] = ()
+    atomic: ClassVar[bool] = False
+    """Whether one field manager owns the whole struct (x-kubernetes-map-type: atomic)."""
 
 
 class Metadata(ApiModel):
@@ -105,17 +120,28 @@ DecimalString = Annotated[str, StringConstraints(max_length=24, pattern=r"^-?[0-
 """A decimal number as text (the API has no floats); rates have four significant digits."""
 Timestamp = Annotated[str, StringConstraints(max_length=40), Field(json_schema_extra={"format": "date-time"})]
 """RFC 3339."""
-RangeString = Annotated[str, StringConstraints(max_length=512, pattern=r"^(all|([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?)$")]
-"""Sorted ranges such as ``0-3,8``; see supernode_api.ranges."""
+RangeString = Annotated[
+    str, StringConstraints(max_length=4608, pattern=r"^(all|([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?)$")
+]
+"""Sorted ranges such as ``0-3,8``; see supernode_api.ranges. The bound is every other link of 64 dies x 32 planes."""
+LabelKey = Annotated[
+    str,
+    StringConstraints(
+        min_length=1,
+        max_length=317,
+        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+    ),
+]
+"""A label's key: an optional DNS prefix and a name."""
+LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
+"""A label's value."""
 
 
 class Condition(ApiModel):
     """An observation of the object's state, exactly as metav1.Condition."""
 
     type: Annotated[str, StringConstraints(max_length=64)] = Field(description="Kind of the condition, in CamelCase.")
-    status: Annotated[str, StringConstraints(max_length=8, pattern="^(True|False|Unknown)$")] = Field(
-        description="True, False or Unknown."
-    )
+    status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")
     reason: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
         description="Stable CamelCase reason of the last transition; listed in docs/conditions.md."
     )
@@ -129,11 +155,16 @@ class Condition(ApiModel):
 class LabelSelectorRequirement(ApiModel):
     """One term of a label selector: a key, an operator and, for In and NotIn, values."""
 
-    key: Annotated[str, StringConstraints(min_length=1, max_length=317)] = Field(description="Label key.")
-    operator: Annotated[str, StringConstraints(max_length=16, pattern="^(In|NotIn|Exists|DoesNotExist)$")] = Field(
-        description="In, NotIn, Exists or DoesNotExist."
+    cel_rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)",
+            "values are needed with In and NotIn, and not allowed with Exists and DoesNotExist",
+            field_path=".values",
+        ),
     )
-    values: Annotated[list[Annotated[str, StringConstraints(max_length=63)]], Field(max_length=64)] = Field(
+    key: LabelKey = Field(description="Label key.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="In, NotIn, Exists or DoesNotExist.")
+    values: Annotated[list[LabelValue], Field(max_length=64)] = Field(
         default_factory=list, description="Values for In and NotIn."
     )
 
@@ -141,16 +172,23 @@ class LabelSelectorRequirement(ApiModel):
 class LabelSelector(ApiModel):
     """A label selector, as everywhere in Kubernetes; at least one term."""
 
+    atomic: ClassVar[bool] = True
     cel_rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "(has(self.matchLabels) && self.matchLabels.size() > 0) || "
             "(has(self.matchExpressions) && self.matchExpressions.size() > 0)",
             "selector needs at least one term in matchLabels or matchExpressions",
         ),
+        Rule(
+            "!has(self.matchLabels) || self.matchLabels.all(key, key.size() <= 317 && "
+            "key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$'))",
+            "matchLabels has a key that is no label key",
+            field_path=".matchLabels",
+        ),
     )
-    match_labels: Annotated[
-        dict[str, Annotated[str, StringConstraints(max_length=63)]], Field(max_length=16)
-    ] = Field(default_factory=dict, description="Labels that must all have these values.")
+    match_labels: Annotated[dict[str, LabelValue], Field(max_length=16)] = Field(
+        default_factory=dict, description="Labels that must all have these values."
+    )
     match_expressions: Annotated[list[LabelSelectorRequirement], Field(max_length=16)] = Field(
         default_factory=list, description="Terms that must all hold."
     )

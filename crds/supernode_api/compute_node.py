@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
 
 from supernode_api.common import ApiModel, Condition, Kind, ListMap, PrinterColumn, RangeString, Rule
+from supernode_api.faults import FaultLevel
 
 __all__ = [
     "Allocation",
@@ -24,25 +24,6 @@ __all__ = [
 ]
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
-
-
-class FaultLevel(StrEnum):
-    """MindCluster's fault levels; which make a device unhealthy is :attr:`is_unhealthy`."""
-
-    NOT_HANDLE = "NotHandleFault"
-    SUB_HEALTH = "SubHealthFault"
-    RESTART_REQUEST = "RestartRequest"
-    RESTART_BUSINESS = "RestartBusiness"
-    FREE_RESTART_NPU = "FreeRestartNPU"
-    RESTART_NPU = "RestartNPU"
-    PRE_SEPARATE_NPU = "PreSeparateNPU"
-    SEPARATE_NPU = "SeparateNPU"
-    MANUALLY_SEPARATE_NPU = "ManuallySeparateNPU"
-
-    @property
-    def is_unhealthy(self) -> bool:
-        """Whether a device with such a fault is withdrawn from scheduling."""
-        return self not in (FaultLevel.NOT_HANDLE, FaultLevel.SUB_HEALTH, FaultLevel.RESTART_REQUEST)
 
 
 class DevicePort(ApiModel):
@@ -74,12 +55,13 @@ class Fault(ApiModel):
             "a fault needs exactly one of die, diePort, uplink, l1",
         ),
     )
-    name: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")] = Field(
-        description="Key of the fault on this server."
-    )
+    name: Annotated[
+        str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    ] = Field(description="Key of the fault on this server.")
     level: FaultLevel = Field(
         default=FaultLevel.SEPARATE_NPU,
-        description="How MindCluster treats it. NotHandleFault, SubHealthFault and RestartRequest leave devices schedulable.",
+        description="How MindCluster treats it. "
+        "NotHandleFault, SubHealthFault and RestartRequest leave devices schedulable.",
     )
     code: Annotated[str, StringConstraints(max_length=64)] = Field(
         default="", description="Fault code, for example 80E18402; shown, not interpreted."
@@ -93,11 +75,15 @@ class Fault(ApiModel):
 class Devices(ApiModel):
     """What the node agent advertises for this server; arithmetic, never changes."""
 
-    npu_resource: Annotated[str, StringConstraints(min_length=1, max_length=317)] = Field(description="Resource of the dies.")
+    npu_resource: Annotated[str, StringConstraints(min_length=1, max_length=317)] = Field(
+        description="Resource of the dies."
+    )
     bus_link_resource: Annotated[str, StringConstraints(min_length=1, max_length=317)] = Field(
         description="Resource of the bus links."
     )
-    first_die: int = Field(ge=0, le=1048576, description="Number n of phyID 0 in device ids: 0 in Dedicated, serverIndex x dies in Packed.")
+    first_die: int = Field(
+        ge=0, le=1048576, description="Number n of phyID 0 in device ids: 0 in Dedicated, serverIndex x dies in Packed."
+    )
     dies: int = Field(ge=1, le=64, description="Dies of the server.")
     planes: int = Field(ge=1, le=32, description="Planes; each die has one port on each.")
 
@@ -118,17 +104,20 @@ class ComputeNodeSpec(ApiModel):
         Rule(
             "!has(self.faults) || self.faults.all(f, (!has(f.die) || f.die < self.devices.dies) && "
             "(!has(f.diePort) || (f.diePort.die < self.devices.dies && f.diePort.plane < self.devices.planes)) && "
-            "(!has(f.uplink) || f.uplink.plane < self.devices.planes) && (!has(f.l1) || f.l1.plane < self.devices.planes))",
+            "(!has(f.uplink) || f.uplink.plane < self.devices.planes) && "
+            "(!has(f.l1) || f.l1.plane < self.devices.planes))",
             "a fault names a die or plane that this server does not have",
             field_path=".faults",
         ),
     )
-    super_node: Annotated[str, StringConstraints(min_length=1, max_length=40)] = Field(description="SuperNode it belongs to. Immutable.")
+    super_node: Annotated[str, StringConstraints(min_length=1, max_length=40)] = Field(
+        description="SuperNode it belongs to. Immutable."
+    )
     cabinet: int = Field(ge=0, le=255, description="Number of its compute cabinet. Immutable.")
     server_index: int = Field(ge=0, le=1023, description="Number of the server in the machine. Immutable.")
     node_name: Name | None = Field(default=None, description="Kubernetes node that it is on. Immutable once set.")
     devices: Devices = Field(description="What the server has. Immutable.")
-    faults: Annotated[list[Fault], Field(max_length=256), ListMap("name")] = Field(
+    faults: Annotated[list[Fault], Field(max_length=256), ListMap(("name",))] = Field(
         default_factory=list, description="What is broken now."
     )
 
@@ -144,26 +133,34 @@ class RegisteredResource(ApiModel):
 class Allocation(ApiModel):
     """What one container holds on this server, as the kubelet's PodResources API says."""
 
-    namespace: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(description="Namespace of the pod.")
+    namespace: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(
+        description="Namespace of the pod."
+    )
     pod: Name = Field(description="Name of the pod.")
-    container: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(description="Name of the container.")
+    container: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(
+        description="Name of the container."
+    )
     dies: RangeString = Field(default="", description="phyIDs that it holds, as ranges.")
     links: RangeString = Field(
-        default="", description="Links that it holds, as ranges of phyID x planes + plane; empty when it asked for none."
+        default="",
+        description="Links that it holds, as ranges of phyID x planes + plane; empty when it asked for none.",
     )
 
 
 class ComputeNodeStatus(ApiModel):
     """Written by the node agent."""
 
-    conditions: Annotated[list[Condition], Field(max_length=8), ListMap("type")] = Field(
-        default_factory=list, description="Ready (registered with the kubelet), Released (nothing held, nothing advertised)."
+    conditions: Annotated[list[Condition], Field(max_length=8), ListMap(("type",))] = Field(
+        default_factory=list,
+        description="Ready (registered with the kubelet), Released (nothing held, nothing advertised).",
     )
-    observed_generation: int = Field(default=0, ge=0, description="metadata.generation that the devices were computed from.")
-    resources: Annotated[list[RegisteredResource], Field(max_length=4), ListMap("name")] = Field(
+    observed_generation: int = Field(
+        default=0, ge=0, description="metadata.generation that the devices were computed from."
+    )
+    resources: Annotated[list[RegisteredResource], Field(max_length=4), ListMap(("name",))] = Field(
         default_factory=list, description="Resources that the kubelet has."
     )
-    allocations: Annotated[list[Allocation], Field(max_length=256), ListMap("namespace", "pod", "container")] = Field(
+    allocations: Annotated[list[Allocation], Field(max_length=256), ListMap(("namespace", "pod", "container"))] = Field(
         default_factory=list, description="Who holds what."
     )
 
@@ -174,7 +171,9 @@ class ComputeNode(Kind):
     kind_name: ClassVar[str] = "ComputeNode"
     plural: ClassVar[str] = "computenodes"
     short_name: ClassVar[str] = "cn"
-    description: ClassVar[str] = "A compute server of a SuperNode: its place, its devices, what is broken, who holds them."
+    description: ClassVar[str] = (
+        "A compute server of a SuperNode: its place, its devices, what is broken, who holds them."
+    )
     columns: ClassVar[tuple[PrinterColumn, ...]] = (
         PrinterColumn("SuperNode", ".spec.superNode", "Machine"),
         PrinterColumn("Cabinet", ".spec.cabinet", "Compute cabinet", "integer"),

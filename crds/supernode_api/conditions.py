@@ -104,7 +104,7 @@ def set_condition(
     """
     text = {True: "True", False: "False", None: "Unknown"}[status]
     old = find_condition(conditions, type_)
-    moment = old["lastTransitionTime"] if old is not None and old.get("status") == text else now
+    moment = old.get("lastTransitionTime", now) if old is not None and old.get("status") == text else now
     new = {
         "type": str(type_),
         "status": text,

@@ -87,7 +87,8 @@ class Resources(ApiModel):
     )
     npu: ResourceName = Field(default=DEFAULT_NPU_RESOURCE, description="Resource of the dies; one device is one die.")
     bus_link: ResourceName = Field(
-        default=DEFAULT_BUS_LINK_RESOURCE, description="Resource of the bus links; one device is one die's port on one plane."
+        default=DEFAULT_BUS_LINK_RESOURCE,
+        description="Resource of the bus links; one device is one die's port on one plane.",
     )
 
 
@@ -104,16 +105,30 @@ class SuperNodeSpec(ApiModel):
     """What machine this cluster has. profile, superPodID, placement and resources are immutable."""
 
     cel_rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("self.profile == oldSelf.profile", "profile is immutable: delete the SuperNode and create it anew", field_path=".profile"),
-        Rule("self.superPodID == oldSelf.superPodID", "superPodID is immutable: delete the SuperNode and create it anew", field_path=".superPodID"),
+        Rule(
+            "self.profile == oldSelf.profile",
+            "profile is immutable: delete the SuperNode and create it anew",
+            field_path=".profile",
+        ),
+        Rule(
+            "self.superPodID == oldSelf.superPodID",
+            "superPodID is immutable: delete the SuperNode and create it anew",
+            field_path=".superPodID",
+        ),
         Rule(
             "self.nodes.placement == oldSelf.nodes.placement",
             "nodes.placement is immutable: delete the SuperNode and create it anew",
             field_path=".nodes.placement",
         ),
-        Rule("self.resources == oldSelf.resources", "resources are immutable: delete the SuperNode and create it anew", field_path=".resources"),
+        Rule(
+            "self.resources == oldSelf.resources",
+            "resources are immutable: delete the SuperNode and create it anew",
+            field_path=".resources",
+        ),
     )
-    profile: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")] = Field(
+    profile: Annotated[
+        str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    ] = Field(
         description="Hardware profile: cabinets, servers, dies, links and power. Built in: cloudmatrix-384. Immutable."
     )
     super_pod_id: int = Field(
@@ -169,7 +184,7 @@ class MachinePerformance(ApiModel):
 class SuperNodeStatus(ApiModel):
     """What the operator has made of it."""
 
-    conditions: Annotated[list[Condition], Field(max_length=16), ListMap("type")] = Field(
+    conditions: Annotated[list[Condition], Field(max_length=16), ListMap(("type",))] = Field(
         default_factory=list,
         description="Ready (summary), NodesReady, DevicesReady, CabinetsReady, Progressing, Degraded.",
     )
@@ -178,8 +193,12 @@ class SuperNodeStatus(ApiModel):
     kubernetes_nodes: int = Field(default=0, ge=0, description="Kubernetes nodes that the machine has.")
     placed_nodes: int = Field(default=0, ge=0, description="Compute servers that are on a Kubernetes node.")
     ready_cabinets: int = Field(default=0, ge=0, description="Cabinet pods that are ready.")
-    allocatable: DeviceCounts = Field(default_factory=DeviceCounts, description="Healthy devices that kubelets advertise.")
-    allocated: DeviceCounts = Field(default_factory=DeviceCounts, description="Devices that containers of living pods hold.")
+    allocatable: DeviceCounts = Field(
+        default_factory=DeviceCounts, description="Healthy devices that kubelets advertise."
+    )
+    allocated: DeviceCounts = Field(
+        default_factory=DeviceCounts, description="Devices that containers of living pods hold."
+    )
     performance: MachinePerformance = Field(default_factory=MachinePerformance, description="Figures of the machine.")
     model: ModelStamp | None = Field(default=None, description="Where the figures come from.")
 

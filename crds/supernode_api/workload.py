@@ -111,7 +111,9 @@ class Pods(ApiModel):
         Rule("has(self.managed) != has(self.selector)", "pods needs exactly one of managed and selector"),
     )
     managed: ManagedPods | None = Field(default=None, description="The operator creates an Indexed Job.")
-    selector: LabelSelector | None = Field(default=None, description="Adopt pods of this namespace that somebody else creates.")
+    selector: LabelSelector | None = Field(
+        default=None, description="Adopt pods of this namespace that somebody else creates."
+    )
 
 
 class WorkloadSpec(ApiModel):
@@ -123,7 +125,8 @@ class WorkloadSpec(ApiModel):
         Rule("self.stack == oldSelf.stack", "stack is immutable", field_path=".stack"),
         Rule("self.training == oldSelf.training", "training is immutable", field_path=".training"),
         Rule(
-            "has(self.pods.managed) == has(oldSelf.pods.managed) && has(self.pods.selector) == has(oldSelf.pods.selector) && "
+            "has(self.pods.managed) == has(oldSelf.pods.managed) && "
+            "has(self.pods.selector) == has(oldSelf.pods.selector) && "
             "(!has(self.pods.selector) || self.pods.selector == oldSelf.pods.selector)",
             "pods is immutable but for managed.nodes",
             field_path=".pods",
@@ -134,9 +137,13 @@ class WorkloadSpec(ApiModel):
             field_path=".pods",
         ),
     )
-    super_node: Annotated[str, StringConstraints(min_length=1, max_length=40)] = Field(description="SuperNode that it runs on. Immutable.")
+    super_node: Annotated[str, StringConstraints(min_length=1, max_length=40)] = Field(
+        description="SuperNode that it runs on. Immutable."
+    )
     model: ModelRef = Field(description="What is trained. Immutable.")
-    stack: Stack = Field(default=Stack.VENDOR_TUNED, description="Software stack: vendor-tuned or open-source. Immutable.")
+    stack: Stack = Field(
+        default=Stack.VENDOR_TUNED, description="Software stack: vendor-tuned or open-source. Immutable."
+    )
     training: Training = Field(description="The training run. Immutable.")
     pods: Pods = Field(description="The pods that run it.")
 
@@ -154,8 +161,12 @@ class Rank(ApiModel):
 
     rank: int = Field(ge=0, le=65535, description="Rank of the pod.")
     pod: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(description="Name of the pod.")
-    running: bool = Field(description="Whether it does work: bound to a Ready node, not terminating, container running.")
-    parts: Annotated[list[Part], Field(max_length=64)] = Field(default_factory=list, description="Dies and links, for each server.")
+    running: bool = Field(
+        description="Whether it does work: bound to a Ready node, not terminating, container running."
+    )
+    parts: Annotated[list[Part], Field(max_length=64)] = Field(
+        default_factory=list, description="Dies and links, for each server."
+    )
 
 
 class WorkloadPlacement(ApiModel):
@@ -164,7 +175,7 @@ class WorkloadPlacement(ApiModel):
     nodes: int = Field(default=0, ge=0, description="Servers in use.")
     dies: int = Field(default=0, ge=0, description="Dies in use.")
     cabinets: int = Field(default=0, ge=0, description="Compute cabinets in use.")
-    ranks: Annotated[list[Rank], Field(max_length=1024), ListMap("rank")] = Field(
+    ranks: Annotated[list[Rank], Field(max_length=1024), ListMap(("rank",))] = Field(
         default_factory=list, description="Every rank that has a pod."
     )
 
@@ -173,14 +184,26 @@ class WorkloadPerformance(ApiModel):
     """What the machine makes of the workload. All zero while a rank is missing."""
 
     tokens_per_second: DecimalString = Field(default="0", description="Tokens per second of the whole workload.")
-    tokens_per_second_per_card: DecimalString = Field(default="0", description="Tokens per second for each package in use.")
-    mfu: DecimalString = Field(default="0", description="Model FLOPs utilisation, 0 to 1, of the BF16 peak, without recompute.")
+    tokens_per_second_per_card: DecimalString = Field(
+        default="0", description="Tokens per second for each package in use."
+    )
+    mfu: DecimalString = Field(
+        default="0", description="Model FLOPs utilisation, 0 to 1, of the BF16 peak, without recompute."
+    )
     step_time_seconds: DecimalString = Field(default="0", description="Seconds of one optimizer step.")
-    bound: Bound | None = Field(default=None, description="What the step is mostly bound by: Compute, HBM, Bus, RDMA or Pipeline.")
-    expected_error_percent: DecimalString | None = Field(default=None, description="Expected error of the rate, in percent.")
-    recompute_percent: DecimalString = Field(default="0", description="Share of activations that memory forces to recompute.")
+    bound: Bound | None = Field(
+        default=None, description="What the step is mostly bound by: Compute, HBM, Bus, RDMA or Pipeline."
+    )
+    expected_error_percent: DecimalString | None = Field(
+        default=None, description="Expected error of the rate, in percent."
+    )
+    recompute_percent: DecimalString = Field(
+        default="0", description="Share of activations that memory forces to recompute."
+    )
     hbm_gibibytes_per_die: DecimalString = Field(default="0", description="HBM in use on the fullest die, in GiB.")
-    link_utilisation_percent: DecimalString = Field(default="0", description="Mean utilisation of the die ports in use.")
+    link_utilisation_percent: DecimalString = Field(
+        default="0", description="Mean utilisation of the die ports in use."
+    )
     power_kilowatts: DecimalString = Field(default="0", description="Power of the dies in use, in kW (modelled).")
 
 
@@ -196,9 +219,10 @@ class WorkloadProgress(ApiModel):
 class WorkloadStatus(ApiModel):
     """What the machine makes of it."""
 
-    conditions: Annotated[list[Condition], Field(max_length=16), ListMap("type")] = Field(
+    conditions: Annotated[list[Condition], Field(max_length=16), ListMap(("type",))] = Field(
         default_factory=list,
-        description="Ready (summary), Accepted, Complete; and SpansServers, LinksMismatch, PodsContested where they apply.",
+        description="Ready (summary), Accepted, Complete; "
+        "and SpansServers, LinksMismatch, PodsContested where they apply.",
     )
     observed_generation: int = Field(default=0, ge=0, description="metadata.generation that this status is about.")
     placement: WorkloadPlacement = Field(default_factory=WorkloadPlacement, description="Where its pods are.")
@@ -215,7 +239,9 @@ class SuperNodeWorkload(Kind):
     plural: ClassVar[str] = "supernodeworkloads"
     short_name: ClassVar[str] = "snw"
     namespaced: ClassVar[bool] = True
-    description: ClassVar[str] = "A workload on a SuperNode: which model its pods run, and what the machine makes of it."
+    description: ClassVar[str] = (
+        "A workload on a SuperNode: which model its pods run, and what the machine makes of it."
+    )
     columns: ClassVar[tuple[PrinterColumn, ...]] = (
         PrinterColumn("SuperNode", ".spec.superNode", "Machine"),
         PrinterColumn("Model", ".spec.model.name", "Model"),

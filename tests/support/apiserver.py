@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 import binaries
@@ -45,7 +45,7 @@ class _PrivateInstance(Instance):
     """An instance that has no slot: its ports are whatever was free."""
 
     __slots__ = ()
-    _ports: dict[str, int] = {}
+    _ports: ClassVar[Mapping[str, int]] = {}
 
     def port(self, what: str) -> int:
         return self._ports[what]
@@ -71,7 +71,9 @@ class ApiServer:
         argv = [str(self._kubectl), f"--kubeconfig={self.kubeconfig}", *map(str, args)]
         done = subprocess.run(argv, input=input, text=True, capture_output=True, env=self._environment, check=False)
         if check and done.returncode:
-            raise KubectlError(f"kubectl {' '.join(map(str, args))}: exit {done.returncode}\n{done.stderr}{done.stdout}")
+            raise KubectlError(
+                f"kubectl {' '.join(map(str, args))}: exit {done.returncode}\n{done.stderr}{done.stdout}"
+            )
         return done.stdout if check else done.stdout + done.stderr
 
     def request(
@@ -202,7 +204,10 @@ def _start(folder: Path, processes: list[subprocess.Popen[bytes]], controllers: 
         (instance.state / name).mkdir(parents=True)
     pki.create(instance, server_url(instance, True))
     policy = json.loads(configs.render(instance, (), "")["audit-policy.json"])
-    reads = {"level": "None", "nonResourceURLs": ["/healthz*", "/livez*", "/readyz*", "/metrics", "/openapi*", "/version"]}
+    reads = {
+        "level": "None",
+        "nonResourceURLs": ["/healthz*", "/livez*", "/readyz*", "/metrics", "/openapi*", "/version"],
+    }
     policy["rules"] = [reads, {"level": "Metadata"}]  # reads too: what a role grants is compared with what is called
     (instance.state / "etc" / "audit-policy.json").write_text(json.dumps(policy))
     daemons = build_plan(instance, Options(api_only=True, with_controllers=controllers), "").daemons
@@ -211,7 +216,9 @@ def _start(folder: Path, processes: list[subprocess.Popen[bytes]], controllers: 
         if daemon.after_api and "ready" not in running:
             _wait_ready(running, instance)
             running["ready"] = running["kube-apiserver"]
-        more = ["--disable-admission-plugins=ServiceAccount"] if daemon.name == "kube-apiserver" and not admission else []
+        more = (
+            ["--disable-admission-plugins=ServiceAccount"] if daemon.name == "kube-apiserver" and not admission else []
+        )
         argv = [str(paths[daemon.name]), *daemon.argv[1:], *more]
         running[daemon.name] = _spawn(argv, instance.log(daemon.name))
         processes.append(running[daemon.name])
