@@ -103,7 +103,7 @@ def cache_root() -> Path:
 def fits(printed: str, version: str) -> bool:
     """Say whether what a program prints as its version has our major and minor version."""
     found = re.search(r"(\d+)\.(\d+)", printed)
-    return bool(found) and [found[1], found[2]] == version.split(".")[:2] if found else False
+    return found is not None and [found[1], found[2]] == version.split(".")[:2]
 
 
 def locate(binary: Binary) -> Path | None:
@@ -126,7 +126,8 @@ def ensure(names: Iterable[str] | None = None) -> dict[str, Path]:
     found = {binary.name: path for binary in chosen if (path := locate(binary))}
     missing = [binary for binary in chosen if binary.name not in found]
     if missing:
-        with _build_lock():
+        say(f"programs are built once and kept in {cache_root()}; a build that runs already is waited for")
+        with locked(cache_root() / "lock"):
             go = _go()
             for index, binary in enumerate(missing, 1):
                 if not (path := locate(binary)):  # somebody else may have built it meanwhile
@@ -160,16 +161,6 @@ def _version_of(program: str, arguments: tuple[str, ...]) -> str:
     return done.stdout + done.stderr
 
 
-class _build_lock:  # noqa: N801 - used like a function
-    def __enter__(self) -> None:
-        say(f"programs are built once and kept in {cache_root()}; another build at the same time is waited for")
-        self._held = locked(cache_root() / "lock")
-        self._held.__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        self._held.__exit__(None, None, None)
-
-
 def _build(binary: Binary, go: str, title: str) -> Path:
     cache_root().mkdir(parents=True, exist_ok=True)
     stamp = ""
@@ -180,7 +171,8 @@ def _build(binary: Binary, go: str, title: str) -> Path:
         stamp += f" {prefix}gitTreeState=clean"
     with tempfile.TemporaryDirectory(dir=cache_root(), prefix=".build-") as folder:
         target = Path(folder) / binary.name
-        argv = [go, "build", "-mod=readonly", "-trimpath", "-ldflags", f"-s -w{stamp}", "-o", str(target), binary.package]
+        argv = [go, "build", "-mod=readonly", "-trimpath", "-ldflags", f"-s -w{stamp}"]
+        argv += ["-o", str(target), binary.package]
         env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOWORK": "off", "GOTOOLCHAIN": "local"}
         log = cache_root() / "log" / f"{binary.name}.log"
         watch(title, binary.seconds, argv, cwd=_HERE / "gomod" / binary.module, env=env, log=log)
@@ -191,7 +183,7 @@ def _build(binary: Binary, go: str, title: str) -> Path:
 
 def _go_fits(go: str) -> bool:
     found = re.search(r"go(\d+)\.(\d+)", _version_of(go, ("version",)))
-    return bool(found) and (int(found[1]), int(found[2])) >= (1, 26) if found else False
+    return found is not None and (int(found[1]), int(found[2])) >= (1, 26)
 
 
 def _go() -> str:

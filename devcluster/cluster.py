@@ -68,12 +68,14 @@ def _down(arguments: argparse.Namespace) -> None:
 def _status(arguments: argparse.Namespace) -> None:
     instance = find(arguments.instance)
     if instance is None or not system.find_init(instance):
-        print(f"instance {arguments.instance}: down{'' if instance is None else ', state kept in ' + str(instance.state)}")
+        kept = f", state kept in {instance.state}" if instance else ""
+        print(f"instance {arguments.instance}: down{kept}")
         raise SystemExit(3)
     api_only = lifecycle.is_api_only(instance)
     url = server_url(instance, api_only)
     ready = ApiClient(url, instance.state / "pki").get("/readyz")
-    print(f"instance {instance.name}: up{' (API server alone)' if api_only else ''}, {url} {'ready' if ready else 'NOT ready'}")
+    form = " (API server alone)" if api_only else ""
+    print(f"instance {instance.name}: up{form}, {url} {'ready' if ready else 'NOT ready'}")
     for process in lifecycle.processes(instance):
         print(f"{process.name:24} pid {process.pid:<8} {process.rss_mebibytes:5} MiB")
 
@@ -132,7 +134,8 @@ def _component(arguments: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cluster.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    raw = argparse.RawTextHelpFormatter
+    parser = argparse.ArgumentParser(prog="cluster.py", description=__doc__, formatter_class=raw)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, action: Callable[[argparse.Namespace], None], summary: str) -> argparse.ArgumentParser:
@@ -149,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--image", action="append", default=[], type=Path, metavar="ARCHIVE", help="OCI archive to load")
     up.add_argument("--node-label", action="append", default=[], metavar="K=V", help="label of the node")
     up.add_argument("--api-only", action="store_true", help="only etcd and the API server; needs no root")
-    up.add_argument("--with-controllers", action="store_true", help="with --api-only: controller manager and scheduler too")
+    up.add_argument("--with-controllers", action="store_true", help="with --api-only: these two as well")
     down = add("down", _down, "stop a cluster and remove its traces")
     down.add_argument("--purge", action="store_true", help="remove its state as well")
     add("status", _status, "say what runs (exit 3: down)")
@@ -158,15 +161,12 @@ def _parser() -> argparse.ArgumentParser:
     add("kubectl", _kubectl, "run kubectl: cluster.py kubectl [--instance NAME] ARGS...")
     add("nsexec", _nsexec, "run a command inside the cluster's namespaces")
     add("kubeconfig", _kubeconfig, "print the path of the kubeconfig")
-    add("env", _env, "print shell exports: eval \"$(cluster.py env)\"")
+    add("env", _env, 'print shell exports: eval "$(cluster.py env)"')
     image = add("image", _image, "build the product's image, print the archive's path")
     image.add_argument("--out", type=Path, metavar="FILE", help="where to write the archive (default: the cache)")
-    for name, summary in zip(
-        COMMANDS,
-        ("start a stopped daemon", "stop a daemon and leave it stopped", "restart a daemon", "kill -9 a daemon; it comes back"),
-        strict=True,
-    ):
-        add(name, _component, summary).add_argument("component", choices=COMPONENTS, metavar="COMPONENT")
+    for name, summary in COMMANDS.items():
+        component = add(name, _component, summary)
+        component.add_argument("component", choices=COMPONENTS, metavar="COMPONENT", help=", ".join(COMPONENTS))
     return parser
 
 

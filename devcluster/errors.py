@@ -1,7 +1,7 @@
 """The errors of the development cluster, and running a command so that its failure becomes one.
 
-    DevclusterError            exit 1: a message that says what to do
-      MissingPackagesError     exit 2: the system lacks something that only its owner can install
+DevclusterError            exit 1: a message that says what to do
+  MissingPackagesError     exit 2: the system lacks something that only its owner can install
 """
 
 from __future__ import annotations

@@ -116,9 +116,8 @@ def _build_base(target: Path) -> None:
     partial = target.with_suffix(".tar")  # mmdebstrap chooses the format by the name
     env = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
     log = cache_root() / "log" / "image-base.log"
-    watch(
-        "building the image's base layer", 25, ["sh", str(_HERE / "mkbase.sh"), str(partial)], cwd=_HERE, env=env, log=log
-    )
+    argv = ["sh", str(_HERE / "mkbase.sh"), str(partial)]
+    watch("building the image's base layer", 25, argv, cwd=_HERE, env=env, log=log)
     partial.replace(target)
 
 

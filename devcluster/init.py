@@ -28,7 +28,12 @@ from errors import run
 
 __all__ = ["COMMANDS", "main", "set_up_mounts", "set_up_network"]
 
-COMMANDS: Final = ("start", "stop", "restart", "kill")
+COMMANDS: Final = {
+    "start": "start a stopped daemon",
+    "stop": "stop a daemon and leave it stopped",
+    "restart": "stop a daemon and start it again",
+    "kill": "kill -9 a daemon; it comes back after a second",
+}
 _RESTART_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 4.0
 _PR_SET_PDEATHSIG: Final = 1
@@ -182,12 +187,13 @@ class Supervisor:
         if command not in COMMANDS or name not in self._daemons:
             return f"error: {command} {name}: this instance runs {', '.join(self._daemons)}"
         _log(f"asked to {command} {name}")
-        actions: dict[str, Callable[[str], None]] = {"start": self._begin, "stop": self._hold, "kill": self._kill}
-        if command == "restart":
-            self._hold(name)
-            self._begin(name)
-        else:
-            actions[command](name)
+        actions: dict[str, Callable[[str], None]] = {
+            "start": self._begin,
+            "stop": self._hold,
+            "restart": self._renew,
+            "kill": self._kill,
+        }
+        actions[command](name)
         process = self._running.get(name)
         return f"{name} runs" if process and process.poll() is None else f"{name} does not run"
 
@@ -195,6 +201,10 @@ class Supervisor:
         self._held.add(name)
         if name in self._running:
             self._terminate([name])
+
+    def _renew(self, name: str) -> None:
+        self._hold(name)
+        self._begin(name)
 
     def _begin(self, name: str) -> None:
         self._held.discard(name)

@@ -26,7 +26,18 @@ from images import archive_identity, pause_archive
 from instance import NODE, Instance, claim, find, release
 from progress import say
 
-__all__ = ["Process", "control", "down", "in_namespaces", "is_api_only", "load", "processes", "program", "running", "up"]
+__all__ = [
+    "Process",
+    "control",
+    "down",
+    "in_namespaces",
+    "is_api_only",
+    "load",
+    "processes",
+    "program",
+    "running",
+    "up",
+]
 
 _CLI: Final = Path(__file__).resolve().with_name("cluster.py")
 _CTR: Final = ("ctr", "-a", configs.CONTAINERD_SOCKET, "-n", "k8s.io")
@@ -68,7 +79,7 @@ def up(name: str, options: Options, fresh: bool, images: Iterable[Path]) -> Inst
     known = find(name)
     if known and system.find_init(known) and not fresh:
         if is_api_only(known) != options.api_only:
-            raise DevclusterError(f"instance {name} is up in the other form; first: cluster.py down --instance {name} --purge")
+            raise DevclusterError(f"instance {name} is up in the other form; cluster.py down --instance {name} --purge")
         say(f"instance {name} is already up")
         load(known, images)
         return known
@@ -163,9 +174,8 @@ def _node_ready(client: ApiClient, started: float) -> bool:
     node = client.get_object(f"/api/v1/nodes/{NODE}") or {}
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started))
     conditions = node.get("status", {}).get("conditions", [])
-    return any(
-        item["type"] == "Ready" and item["status"] == "True" and item["lastHeartbeatTime"] >= since for item in conditions
-    )
+    ready = [item for item in conditions if item["type"] == "Ready" and item["status"] == "True"]
+    return any(item["lastHeartbeatTime"] >= since for item in ready)
 
 
 def down(name: str, purge: bool) -> bool:

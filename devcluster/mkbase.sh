@@ -1,6 +1,6 @@
 #!/bin/sh
 # The image's base layer: Debian's Python, unpacked and not configured, so that no base image is pulled.
-# mkbase.sh OUT.tar; the mirror is the one that this machine uses.
+# mkbase.sh OUT.tar; the mirror is the one that this machine uses. (The variant `extract` runs extract hooks only.)
 set -eu
 OUT=$1
 MIRROR=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codename: bookworm" | head -n1)
@@ -8,12 +8,12 @@ MIRROR=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codenam
 EXCLUDE=
 for folder in doc man locale info lintian; do EXCLUDE="$EXCLUDE --dpkgopt=path-exclude=/usr/share/$folder/*"; done
 # shellcheck disable=SC2086 # the options are words
-mmdebstrap --quiet --variant=extract --aptopt='APT::Install-Recommends "false"' $EXCLUDE \
+mmdebstrap --quiet --variant=extract --skip=output/dev --aptopt='APT::Install-Recommends "false"' $EXCLUDE \
   --include=python3,python3-minimal,libstdc++6,ca-certificates,dash,bash,coreutils,sed,grep,libc-bin,base-files,tzdata \
-  --customize-hook='chroot "$1" /usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3.11 /usr/lib/python3 || true' \
-  --customize-hook='ln -s python3 "$1/usr/bin/python"' \
-  --customize-hook='printf "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\nnonroot:x:65532:65532:nonroot:/tmp:/bin/false\n" > "$1/etc/passwd"' \
-  --customize-hook='printf "root:x:0:\nnogroup:x:65534:\nnonroot:x:65532:\n" > "$1/etc/group"' \
-  --customize-hook='mkdir -p "$1/etc/ssl/certs"; cat "$1"/usr/share/ca-certificates/mozilla/*.crt > "$1/etc/ssl/certs/ca-certificates.crt"' \
-  --customize-hook='rm -rf "$1"/var/lib/apt "$1"/var/lib/dpkg/info "$1"/var/cache/apt "$1"/etc/apt "$1"/dev/*' \
+  --extract-hook='chroot "$1" /usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3.11 /usr/lib/python3 || true' \
+  --extract-hook='ln -s python3 "$1/usr/bin/python"' \
+  --extract-hook='printf "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\nnonroot:x:65532:65532:nonroot:/tmp:/bin/false\n" > "$1/etc/passwd"' \
+  --extract-hook='printf "root:x:0:\nnogroup:x:65534:\nnonroot:x:65532:\n" > "$1/etc/group"' \
+  --extract-hook='mkdir -p "$1/etc/ssl/certs"; cat "$1"/usr/share/ca-certificates/mozilla/*.crt > "$1/etc/ssl/certs/ca-certificates.crt"' \
+  --extract-hook='rm -rf "$1"/var/lib/apt "$1"/var/lib/dpkg/info "$1"/var/cache/apt "$1"/etc/apt/sources.list' \
   bookworm "$OUT" "$MIRROR"

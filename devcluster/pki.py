@@ -40,15 +40,15 @@ def create(instance: Instance, server: str) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    days = ("-days", "3650")
-    run("openssl", "req", "-x509", *_KEY, "-keyout", "ca.key", "-out", "ca.crt", *days, "-subj", "/CN=devcluster", cwd=folder)
+    authority = ("-x509", "-keyout", "ca.key", "-out", "ca.crt", "-days", "3650", "-subj", "/CN=devcluster")
+    run("openssl", "req", *_KEY, *authority, cwd=folder)
     run("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "sa.key", cwd=folder)
     run("openssl", "pkey", "-in", "sa.key", "-pubout", "-out", "sa.pub", cwd=folder)
     service = "kubernetes.default.svc"
     names = ["localhost", NODE, "kubernetes", "kubernetes.default", service, f"{service}.cluster.local"]
     addresses = ["127.0.0.1", instance.node_address, instance.api_service_address]
-    _sign(folder, "apiserver", "/CN=kube-apiserver", "serverAuth", names, addresses)
-    _sign(folder, "kubelet-server", f"/CN={NODE}", "serverAuth", [NODE], [instance.node_address])
+    _sign(folder, "apiserver", "/CN=kube-apiserver", "serverAuth", names=names, addresses=addresses)
+    _sign(folder, "kubelet-server", f"/CN={NODE}", "serverAuth", names=[NODE], addresses=addresses[1:2])
     for name, subject in _CLIENTS.items():
         _sign(folder, name, subject, "clientAuth")
         if name != "apiserver-kubelet":
@@ -58,7 +58,7 @@ def create(instance: Instance, server: str) -> None:
 
 
 def _sign(
-    folder: Path, name: str, subject: str, usage: str, names: Iterable[str] = (), addresses: Iterable[str] = ()
+    folder: Path, name: str, subject: str, usage: str, *, names: Iterable[str] = (), addresses: Iterable[str] = ()
 ) -> None:
     alternatives = ",".join([*(f"DNS:{item}" for item in names), *(f"IP:{item}" for item in addresses)])
     extension = f"extendedKeyUsage={usage}\n" + (f"subjectAltName={alternatives}\n" if alternatives else "")

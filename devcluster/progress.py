@@ -32,7 +32,7 @@ def watch(
 ) -> None:
     """Run a command that takes long, saying what runs, how long it usually takes and how long it has taken."""
     terminal = sys.stderr.isatty()
-    usual = f"usually {duration(expected_seconds)} on 2 cores, less when Go's cache is warm"
+    usual = f"usually {duration(expected_seconds)} on 2 cores"
     started = shown = time.monotonic()
     if not terminal:
         say(f"{title}: {usual}")

@@ -82,7 +82,7 @@ def ensure_packages(api_only: bool = False) -> None:
         return
     names = " ".join(missing)
     if not _is_debian_12():
-        raise MissingPackagesError(f"missing on this system (names as in Debian 12): {names}; install them and try again")
+        raise MissingPackagesError(f"missing here (names as in Debian 12): {names}; install them and try again")
     if os.geteuid() != 0:
         raise MissingPackagesError(f"missing: {names}; install them as root: apt-get install {names}")
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -118,7 +118,8 @@ def _others_up(instance: Instance) -> bool:
     folder = instance.root / "shared" / "up"
     if not folder.is_dir():
         return False
-    return any(find_init(Instance(file.name, 0, instance.root)) for file in folder.iterdir() if file.name != instance.name)
+    others = [Instance(file.name, 0, instance.root) for file in folder.iterdir() if file.name != instance.name]
+    return any(find_init(other) for other in others)
 
 
 def _boot() -> str:
