@@ -40,6 +40,9 @@ _PACKAGES: Final = (
     "workload/supernode_workload",
     "cli/supernode_cli",
 )
+_RECIPE: Final = 1
+"""Goes up when layers are made otherwise than before."""
+_KEPT_LAYERS: Final = 3  # of each kind: branches take turns
 _COMPILE: Final = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
 
 
@@ -61,10 +64,10 @@ def application_archive(root: Path, out: Path | None = None) -> tuple[Path, str]
     if not lock.exists():
         raise DevclusterError(f"{lock} is missing: the image's dependencies are pinned there")
     base = _layer("base", (_HERE / "mkbase.sh").read_bytes(), _build_base)
-    recipe = f"{platform.machine()} {_PYTHON} {Path(__file__).read_text()}".encode()
+    recipe = f"{_RECIPE} {platform.machine()} {_PYTHON} ".encode()
     deps = _layer("deps", recipe + lock.read_bytes(), lambda target: _build_dependencies(lock, target))
     sources = [root / package for package in _PACKAGES if (root / package).is_dir()]
-    product = _layer("product", _content(sources), lambda target: _build_product(sources, target))
+    product = _layer("product", recipe + _content(sources), lambda target: _build_product(sources, target))
     target = out or cache_root() / "images" / f"supernode-{project['version']}.tar"
     env = ["PYTHONPATH=/app:/deps", "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1"]
     with locked(cache_root() / "images" / "lock"):
@@ -86,16 +89,16 @@ def _layer(kind: str, made_from: bytes, build: Callable[[Path], None]) -> Layer:
             build(partial)
             partial.replace(target)
         layer = Layer.of(target)
-        if kind == "product":  # one per edit: keep the newest few
-            ages = sorted(folder.glob("product-*.tar"), key=lambda path: path.stat().st_mtime)
-            for old in ages[:-5]:
+        ages = sorted(folder.glob(f"{kind}-*.tar"), key=lambda path: path.stat().st_mtime)
+        for old in ages[:-_KEPT_LAYERS]:
+            if old != target:
                 old.unlink()
                 old.with_name(old.name + ".sha256").unlink(missing_ok=True)
     return layer
 
 
 def _content(folders: list[Path]) -> bytes:
-    digest = hashlib.sha256(_PYTHON.encode())
+    digest = hashlib.sha256()
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts and not path.name.endswith(".pyi"):

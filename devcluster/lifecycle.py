@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -203,16 +204,17 @@ def _end(instance: Instance, kill: bool) -> None:
     pid = system.find_init(instance)
     if not pid:
         return
-    os.kill(pid, signal.SIGKILL if kill else signal.SIGTERM)
-    for number in (signal.SIGKILL, None):
+    waited_for = [pid, *(process.pid for process in processes(instance))]
+    for number in (signal.SIGKILL,) if kill else (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
-            if system.find_init(instance) != pid:
+            waited_for = [item for item in waited_for if system.is_alive(item)]
+            if not waited_for:
                 return
             time.sleep(0.02)
-        if number is not None:
-            os.kill(pid, number)
-    raise DevclusterError(f"process {pid}, the init of instance {instance.name}, does not end")
+    raise DevclusterError(f"processes {waited_for} of instance {instance.name} do not end")
 
 
 def in_namespaces(instance: Instance, *argv: str) -> list[str]:
@@ -248,7 +250,7 @@ def load(instance: Instance, archives: Iterable[Path]) -> None:
             say(f"image {name} is loaded already")
             continue
         began = time.monotonic()
-        run(*in_namespaces(instance, *_CTR, "images", "import", str(path)), env=_node_path(instance))
+        run(*in_namespaces(instance, *_CTR, "images", "import", "--local", str(path)), env=_node_path(instance))
         say(f"image {name} loaded in {time.monotonic() - began:.1f} s")
 
 

@@ -15,7 +15,7 @@ __all__ = ["create", "write"]
 _CLIENTS = {
     "apiserver-kubelet": "/O=system:masters/CN=apiserver-kubelet-client",
     "admin": "/O=system:masters/CN=admin",
-    "kube-controller-manager": "/CN=system:kube-controller-manager",
+    "kube-controller-manager": "/O=system:masters/CN=system:kube-controller-manager",
     "kube-scheduler": "/CN=system:kube-scheduler",
     "kube-proxy": "/CN=system:kube-proxy",
     "kubelet": f"/O=system:nodes/CN=system:node:{NODE}",

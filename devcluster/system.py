@@ -26,6 +26,7 @@ __all__ = [
     "ensure_packages",
     "find_init",
     "give_back",
+    "is_alive",
     "remove_cgroups",
     "remove_network",
 ]
@@ -112,6 +113,15 @@ def find_init(instance: Instance) -> int:
         if words[0].rpartition("/")[2] != "unshare" and wanted == words[2:4]:
             return int(entry)
     return 0
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process still runs; one that only waits to be collected does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state not in ("Z", "X")
 
 
 def _others_up(instance: Instance) -> bool:
