@@ -1,0 +1,148 @@
+"""``helm test``: a SuperNode of the test's own becomes Ready and goes without a trace.
+
+It takes Kubernetes nodes that no other SuperNode has. What cannot get better by waiting (no such node, taken nodes)
+ends the test early with the value to change. The SuperNode is deleted whatever happens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from supernode_api.conditions import ConditionType, Reason, find_condition
+from supernode_api.names import API_VERSION
+from supernode_operator.hooks import HookError, SuperNodes, describe_conditions, poll, run_hook, say
+
+__all__ = ["build_super_node", "find_hopeless", "main", "run_test", "summarize"]
+
+_REMEDIES: Final[Mapping[str, str]] = {
+    Reason.NO_NODES_MATCH: "set the value test.nodeSelector to labels that a Kubernetes node has",
+    Reason.NODE_TAKEN: "set the value test.nodeSelector to nodes that no SuperNode has, or delete that SuperNode",
+    Reason.FOREIGN_DEVICE_PLUGIN: "set the value test.nodeSelector to nodes without another Ascend device plugin",
+    Reason.SUPER_POD_ID_TAKEN: "set the value test.superPodID to a number that no SuperNode has",
+    Reason.PROFILE_NOT_FOUND: "the image is older than the chart: set the value image.tag",
+}
+_HOPELESS_SECONDS: Final = 10.0
+_DELETE_SECONDS: Final = 60.0
+
+
+def build_super_node(name: str, super_pod_id: int, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return the SuperNode of the test: a whole machine with all cabinets in one pod."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "SuperNode",
+        "metadata": {"name": name},
+        "spec": {
+            "profile": "cloudmatrix-384",
+            "superPodID": super_pod_id,
+            "nodes": {"selector": {"matchLabels": dict(labels)}, "placement": "Packed"},
+            "cabinetsPerPod": 16,
+        },
+    }
+
+
+def find_hopeless(super_node: Mapping[str, Any]) -> str | None:
+    """Return the remedy if a condition says what waiting does not change."""
+    for condition in (super_node.get("status") or {}).get("conditions") or []:
+        if condition.get("status") != "True" and (remedy := _REMEDIES.get(condition.get("reason", ""))):
+            return f"{condition.get('reason')}: {condition.get('message')}; {remedy}"
+    return None
+
+
+def summarize(super_node: Mapping[str, Any]) -> str:
+    """Return one line about a Ready SuperNode."""
+    status = super_node["status"]
+    has = status.get("allocatable") or {}
+    return (
+        f"SuperNode {super_node['metadata']['name']} is Ready: {status.get('placedNodes', 0)} compute servers on "
+        f"{status.get('kubernetesNodes', 0)} Kubernetes nodes, {has.get('dies', 0)} dies and "
+        f"{has.get('busLinks', 0)} bus links allocatable"
+    )
+
+
+def run_test(body: dict[str, Any], seconds: float) -> None:
+    """Create, wait for Ready, delete, wait for gone; raises :class:`HookError` with what was seen last."""
+    super_nodes = SuperNodes()
+    name = body["metadata"]["name"]
+    _remove(super_nodes, name)  # an earlier test may have been killed
+    say(f"creating SuperNode {name} on nodes with {body['spec']['nodes']['selector']['matchLabels']}")
+    super_nodes.create(body)
+    try:
+        say(summarize(_wait_ready(super_nodes, name, seconds)))
+    finally:
+        _remove(super_nodes, name)
+    say(f"SuperNode {name} is gone")
+
+
+def _wait_ready(super_nodes: SuperNodes, name: str, seconds: float) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    ready = False
+
+    def look() -> bool:
+        nonlocal seen, ready
+        seen = super_nodes.get(name) or {}
+        condition = find_condition((seen.get("status") or {}).get("conditions") or [], ConditionType.READY)
+        ready = condition is not None and condition.get("status") == "True"
+        return ready
+
+    told, hopeless_since = "", None
+    for elapsed in poll(look, seconds):
+        hopeless = find_hopeless(seen)
+        hopeless_since = (elapsed if hopeless_since is None else hopeless_since) if hopeless else None
+        if hopeless_since is not None and elapsed - hopeless_since >= _HOPELESS_SECONDS:
+            raise HookError(f"SuperNode {name} cannot become Ready. {hopeless}")
+        if elapsed >= 2 and (words := describe_conditions(seen)) != told:
+            say(f"waiting: {words}")
+            told = words
+    if not ready:
+        raise HookError(f"SuperNode {name} is not Ready after {seconds:.0f} s: {describe_conditions(seen)}")
+    return seen
+
+
+def _remove(super_nodes: SuperNodes, name: str) -> None:
+    found: dict[str, Any] | None = {}
+
+    def look() -> bool:
+        nonlocal found
+        found = super_nodes.get(name)
+        if found is not None and not found["metadata"].get("deletionTimestamp"):
+            super_nodes.delete(name)
+        return found is None
+
+    for _ in poll(look, _DELETE_SECONDS):
+        pass
+    if found is not None:
+        raise HookError(f"SuperNode {name} is not gone after {_DELETE_SECONDS:.0f} s: {describe_conditions(found)}")
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not key or not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def _stop(*_: object) -> None:
+    raise HookError("stopped before it was Ready")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the test; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="supernode_operator.chart_test", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--name", required=True, help="name of the test's SuperNode")
+    parser.add_argument("--super-pod-id", type=int, required=True, metavar="NUMBER", help="its superPodID")
+    parser.add_argument(
+        "--node-label", type=_label, action="append", required=True, metavar="KEY=VALUE", help="its nodes"
+    )
+    parser.add_argument("--timeout", type=float, default=180.0, metavar="SECONDS", help="how long to wait for Ready")
+    options = parser.parse_args(arguments)
+    body = build_super_node(options.name, options.super_pod_id, dict(options.node_label))
+    signal.signal(signal.SIGTERM, _stop)
+    return run_hook(lambda: run_test(body, options.timeout))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

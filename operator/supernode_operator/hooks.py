@@ -1,0 +1,149 @@
+"""What the chart's two hooks share: a small, patient view of SuperNodes, and words for a person who waits.
+
+The hooks are short programs beside the operator, with accounts of their own that may do little. They know nothing of
+how the operator works: they create, read and delete SuperNodes as a user would. What they print, helm shows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+from supernode_api.names import GROUP, PLURALS, VERSION
+
+__all__ = ["HookError", "SuperNodes", "describe_conditions", "poll", "run_hook", "say"]
+
+_PLURAL: Final = PLURALS["SuperNode"]
+_REQUEST_SECONDS: Final = 10
+_POLL_SECONDS: Final = 1.0
+
+
+class HookError(Exception):
+    """The hook failed; the message says why and what to do."""
+
+
+class _BusyError(Exception):
+    """The API server did not answer or asked for patience: worth another try."""
+
+
+class SuperNodes:
+    """The SuperNodes of the cluster. Refusals are :class:`HookError`, with what the API server says."""
+
+    def __init__(self) -> None:
+        """Connect by KUBECONFIG if it is set, else as the pod's service account."""
+        try:
+            if os.environ.get("KUBECONFIG"):
+                config.load_kube_config()  # type: ignore[no-untyped-call]
+            else:
+                config.load_incluster_config()  # type: ignore[no-untyped-call]
+        except Exception as error:  # the client raises several unrelated types here
+            raise HookError(f"no way to the API server: {error} (run in a pod, or set KUBECONFIG)") from error
+        self._api = client.CustomObjectsApi()
+
+    def list(self) -> list[dict[str, Any]]:
+        """Return all; none when the API does not know the kind (any more)."""
+        found = self._call(self._api.list_cluster_custom_object)
+        return [] if found is None else list(found["items"])
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """Return one, or None."""
+        found: dict[str, Any] | None = self._call(self._api.get_cluster_custom_object, name)
+        return found
+
+    def create(self, body: dict[str, Any]) -> None:
+        """Create one."""
+        if self._call(self._api.create_cluster_custom_object, body) is None:
+            raise HookError("the API server does not know SuperNodes; install with crds.install=true, or apply crds/")
+
+    def delete(self, name: str) -> None:
+        """Ask for the deletion of one; gone already is fine."""
+        self._call(self._api.delete_cluster_custom_object, name)
+
+    @staticmethod
+    def _call(request: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return request(GROUP, VERSION, _PLURAL, *arguments, _request_timeout=_REQUEST_SECONDS)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            message = _message(error)
+            if 400 <= (error.status or 0) < 429:
+                raise HookError(f"the API server refuses: {message}") from error
+            raise _BusyError(message) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _BusyError(f"{type(error).__name__}: {error}") from error
+
+
+def poll(look: Callable[[], bool], seconds: float) -> Iterator[float]:
+    """Yield the seconds gone by until ``look`` is true or the time is up; an API server that is busy is asked again.
+
+    The caller learns which of the two by asking its own state; nothing is raised for a time-out.
+    """
+    start = time.monotonic()
+    last = ""
+    while True:
+        try:
+            if look():
+                return
+        except _BusyError as error:
+            if str(error) != last:
+                say(f"the API server does not answer, trying again: {error}")
+            last = str(error)
+        elapsed = time.monotonic() - start
+        if elapsed >= seconds:
+            return
+        yield elapsed
+        time.sleep(min(_POLL_SECONDS, seconds - elapsed))
+
+
+def describe_conditions(super_node: dict[str, Any]) -> str:
+    """Return what keeps a SuperNode from being Ready or gone: its conditions with something to say.
+
+    ``DeletionBlocked`` and ``Degraded`` speak when True, all others when they are not; deletion comes first.
+    """
+    told = []
+    for condition in (super_node.get("status") or {}).get("conditions") or []:
+        adverse = condition.get("type") in ("DeletionBlocked", "Degraded")
+        if (condition.get("status") == "True") == adverse and condition.get("type") != "Progressing":
+            told.append((condition.get("type") != "DeletionBlocked", _words(condition)))
+    return (
+        "; ".join(dict.fromkeys(words for _, words in sorted(told))) or "it has no conditions: does the operator run?"
+    )
+
+
+def say(text: str) -> None:
+    """Print a line that helm shows."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def run_hook(work: Callable[[], None]) -> int:
+    """Do the work of a hook; return the exit status, 1 with the message when it fails."""
+    try:
+        work()
+    except (HookError, _BusyError) as error:
+        say(f"failed: {error}")
+        return 1
+    return 0
+
+
+def _words(condition: dict[str, Any]) -> str:
+    message = condition.get("message") or ""
+    return f"{condition.get('type')} is {condition.get('status')}, {condition.get('reason')}" + (
+        f" ({message})" if message else ""
+    )
+
+
+def _message(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body or "")["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"{error.status} {error.reason}"
