@@ -1,0 +1,218 @@
+"""What the parallel groups of one workload cost on the links that its dies hold.
+
+Three patterns: all-gather and reduce-scatter of a tensor group as a direct exchange (each die sends its shard to every
+other one), point-to-point between pipeline stages, and rings of data parallel replicas. Each gives seconds per byte
+of the slowest group (a workload goes at the pace of its slowest member), latency, and the bytes that each die port
+carries per byte, so that times and link telemetry come from the same numbers. A pair of dies uses the planes that
+both have, in proportion to what remains of each; a group runs at the pace of the pair that has least.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernode_dataplane.constants import LINK_EFFICIENCY, POD_EFFICIENCY
+from supernode_dataplane.profile import Profile
+
+__all__ = ["Cost", "LinkView", "data_cost", "pipeline_cost", "tensor_cost"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkView:
+    """What one workload may use: ``ports`` (dies of the machine, planes) 0 or 1; ``share`` as fabric.plane_share."""
+
+    profile: Profile
+    ports: FloatArray
+    share: FloatArray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one pattern: time, and port bytes (positions of the job, planes) per byte; sent equals received on each port."""
+
+    seconds_per_byte: float = 0.0
+    latency_seconds: float = 0.0
+    ports: FloatArray | float = 0.0
+    """Bytes on each port per byte of the message, to and from anywhere."""
+    uplinks: FloatArray | float = 0.0
+    """The part of them that leaves the server."""
+    rdma: bool = False
+    """Whether the slowest group waits for RDMA rather than the bus."""
+    remote_groups: int = 0
+    """Groups that span servers."""
+    groups: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Pairs of dies of some shape S: which path they take and the link capacity they have, in ports' worth."""
+
+    same_package: BoolArray
+    local: BoolArray
+    remote: BoolArray
+    weights: FloatArray
+    """S + (planes,): share of the pair's bytes on each plane."""
+    capacity: FloatArray
+
+
+def _pairs(view: LinkView, a: IntArray, b: IntArray) -> _Pairs:
+    profile = view.profile
+    server_a, server_b = a // profile.dies_per_server, b // profile.dies_per_server
+    remote = server_a != server_b
+    same_package = (a // profile.dies_per_package) == (b // profile.dies_per_package)
+    local = ~remote & ~same_package
+    width = np.minimum(view.ports[a], view.ports[b])
+    if view.share is not None and profile.has_bus_between_servers:
+        width = np.where(remote[..., None], width * view.share[server_a, server_b], width)
+    capacity = width.sum(axis=-1)
+    on_bus = local | remote if profile.has_bus_between_servers else local
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weights = np.where((on_bus & (capacity > 0))[..., None], width / capacity[..., None], 0.0)
+    return _Pairs(same_package, local, remote, weights, capacity)
+
+
+def _least(capacity: FloatArray, where: BoolArray) -> FloatArray:
+    """Return the least capacity among the chosen pairs of each group (the last axes), inf when there is none."""
+    axes = tuple(range(1, capacity.ndim))
+    least: FloatArray = np.where(where, capacity, np.inf).min(axis=axes)
+    return least
+
+
+def _per_byte(profile: Profile, least: FloatArray, efficiency: float) -> FloatArray:
+    with np.errstate(divide="ignore"):
+        seconds: FloatArray = 1.0 / (least * profile.port_bytes_per_second * efficiency)
+    return seconds
+
+
+def _sio_per_byte(profile: Profile) -> float:
+    return 1.0 / (profile.sio_bytes_per_second * LINK_EFFICIENCY) if profile.sio_bytes_per_second else 0.0
+
+
+def _remote_per_byte(profile: Profile, least: FloatArray) -> FloatArray:
+    if profile.has_bus_between_servers:
+        return _per_byte(profile, least, POD_EFFICIENCY)
+    rdma = 1.0 / (profile.rdma_bytes_per_second * LINK_EFFICIENCY)
+    return np.where(np.isfinite(least), rdma, 0.0)
+
+
+def _latency(profile: Profile, local: bool, remote: bool) -> float:
+    if remote:
+        return profile.pod_latency_seconds if profile.has_bus_between_servers else profile.rdma_latency_seconds
+    return profile.node_latency_seconds if local else profile.sio_latency_seconds
+
+
+def tensor_cost(view: LinkView, grid: IntArray) -> Cost:
+    """Cost of one all-gather or reduce-scatter of the tensor groups, per byte of a shard.
+
+    ``grid`` (pipeline, data, tensor) holds die numbers. Each member sends its shard to every other: the other die of its
+    package over SIO, the rest through its ports; SIO and ports work at the same time.
+    """
+    profile, size = view.profile, grid.shape[2]
+    if size == 1:
+        return Cost()
+    groups = grid.reshape(-1, size)
+    pairs = _pairs(view, groups[:, :, None], groups[:, None, :])
+    local_peers, remote_peers = pairs.local.sum(axis=2), pairs.remote.sum(axis=2)
+    node_second = _per_byte(profile, _least(pairs.capacity, pairs.local), LINK_EFFICIENCY)[:, None]
+    pod_second = _remote_per_byte(profile, _least(pairs.capacity, pairs.remote))[:, None]
+    if profile.intra_server == "mesh":
+        # In a full mesh every peer has a link of its own: all shards travel at once, each on one port.
+        local_peers = np.where(local_peers > 0, profile.planes, 0)
+    with np.errstate(invalid="ignore"):
+        ports = np.where(local_peers > 0, local_peers * node_second, 0.0)
+        ports = ports + np.where(remote_peers > 0, remote_peers * pod_second, 0.0)
+    package = np.where(pairs.same_package.sum(axis=2) > 1, _sio_per_byte(profile), 0.0)
+    seconds = np.maximum(ports, package)
+    any_remote = bool(pairs.remote.any())
+    planes = profile.planes
+    traffic = pairs.weights.sum(axis=2).reshape(-1, planes)
+    outside = (
+        np.where(pairs.remote[..., None], pairs.weights, 0.0).sum(axis=2).reshape(-1, planes) if any_remote else 0.0
+    )
+    return Cost(
+        seconds_per_byte=float(seconds.max()),
+        latency_seconds=(size - 1) * _latency(profile, bool(pairs.local.any()), any_remote),
+        ports=traffic,
+        uplinks=outside if profile.has_bus_between_servers else 0.0,
+        rdma=any_remote and not profile.has_bus_between_servers,
+        remote_groups=int(np.count_nonzero(pairs.remote.any(axis=(1, 2)))),
+        groups=len(groups),
+    )
+
+
+def pipeline_cost(view: LinkView, grid: IntArray, chunks: int) -> Cost:
+    """Cost of handing one activation to the next stage; ports: per byte of one micro-batch, both directions.
+
+    Each of ``chunks`` virtual stages hands on once forward and once back; between chunks the last stage hands to the first.
+    """
+    profile, stages = view.profile, grid.shape[0]
+    if stages == 1:
+        return Cost()
+    following = np.roll(grid, -1, axis=0)
+    times = np.full(stages, float(chunks))
+    times[-1] = chunks - 1.0
+    pairs = _pairs(view, grid, following)
+    used = np.broadcast_to((times > 0)[:, None, None], grid.shape)
+    local, remote, package = pairs.local & used, pairs.remote & used, pairs.same_package & used
+    node_second = _per_byte(profile, _least(pairs.capacity[None], local[None]), LINK_EFFICIENCY)
+    pod_second = _remote_per_byte(profile, _least(pairs.capacity[None], remote[None]))
+    seconds = max(float(node_second[0]), float(pod_second[0]), _sio_per_byte(profile) if package.any() else 0.0)
+    weights = pairs.weights * (2.0 * times)[:, None, None, None]
+    outside = np.where(remote[..., None], weights, 0.0)
+    planes = profile.planes
+    # A port carries what its die hands on and what it gets back: bytes over the pair are the same both ways.
+    ports = (weights + np.roll(weights, 1, axis=0)).reshape(-1, planes) / 2.0
+    uplinks = (outside + np.roll(outside, 1, axis=0)).reshape(-1, planes) / 2.0
+    any_remote = bool(remote.any())
+    return Cost(
+        seconds_per_byte=seconds,
+        latency_seconds=_latency(profile, bool(local.any()), any_remote),
+        ports=ports,
+        uplinks=uplinks if profile.has_bus_between_servers else 0.0,
+        rdma=any_remote and not profile.has_bus_between_servers,
+    )
+
+
+def data_cost(view: LinkView, grid: IntArray) -> Cost:
+    """Cost of a ring over data parallel replicas, per byte that a die sends; half the bytes go round either way.
+
+    On the bus the slowest edge sets the pace. Over RDMA as many rings run as a server has members, each leaving it at
+    another member, so that every network port carries an equal part of what leaves the server.
+    """
+    profile, size = view.profile, grid.shape[1]
+    if size == 1:
+        return Cost()
+    rings = grid.transpose(0, 2, 1)
+    pairs = _pairs(view, rings, np.roll(rings, -1, axis=2))
+    node_second = _per_byte(profile, _least(pairs.capacity, pairs.local), LINK_EFFICIENCY)
+    pod_second = _remote_per_byte(profile, _least(pairs.capacity, pairs.remote))
+    inside = np.maximum(node_second, np.where(pairs.same_package.any(axis=(1, 2)), _sio_per_byte(profile), 0.0))
+    if profile.has_bus_between_servers:
+        seconds = float(np.maximum(inside, pod_second).max())
+    else:
+        leaves = pairs.remote.mean(axis=2).max(axis=1)
+        with np.errstate(invalid="ignore"):
+            seconds = float((np.where(leaves < 1, (1 - leaves) * inside, 0.0) + leaves * pod_second).max())
+    outside = np.where(pairs.remote[..., None], pairs.weights, 0.0)
+    any_remote = bool(pairs.remote.any())
+    return Cost(
+        seconds_per_byte=seconds,
+        latency_seconds=(size - 1) * _latency(profile, bool(pairs.local.any()), any_remote),
+        ports=_both_ways(pairs.weights),
+        uplinks=_both_ways(outside) if profile.has_bus_between_servers else 0.0,
+        rdma=any_remote and not profile.has_bus_between_servers,
+    )
+
+
+def _both_ways(weights: FloatArray) -> FloatArray:
+    """Return ring edges' weights (pipeline, tensor, data, planes) as loads by position: half to the next, half to the previous."""
+    load = (weights + np.roll(weights, 1, axis=2)) / 2.0
+    by_position: FloatArray = load.transpose(0, 2, 1, 3).reshape(-1, weights.shape[-1])
+    return by_position

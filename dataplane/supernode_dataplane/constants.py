@@ -1,0 +1,253 @@
+"""Every constant of the model that is not a figure of the hardware, with unit, source and status.
+
+``calibrated``: taken from a measurement that is not a test row; ``derived``: arithmetic on published figures;
+``assumed``: no source, said to be so. None of them is fitted to what the model is tested on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+__all__ = [
+    "ACTIVATION_BYTES",
+    "ATTENTION_BACKWARD_RATIO",
+    "ATTENTION_EFFICIENCY",
+    "BUFFER_BYTES",
+    "COLLECTIVE_VECTOR_SHARE",
+    "CONSTANTS",
+    "ERROR_LARGE_PERCENT",
+    "ERROR_SMALL_PERCENT",
+    "FIXED_LAYER_SECONDS",
+    "GEMM_BACKWARD_RATIO",
+    "GEMM_EFFICIENCY",
+    "GRADIENT_BYTES",
+    "GRADIENT_OVERLAP",
+    "HBM_EFFICIENCY",
+    "HOST_STEP_SECONDS",
+    "LARGE_MODEL_PARAMETERS",
+    "LINK_EFFICIENCY",
+    "LOGIT_BYTES",
+    "OPTIMIZER_BYTES",
+    "OPTIMIZER_TRAFFIC_BYTES",
+    "POD_EFFICIENCY",
+    "RECOMPUTED_BYTES",
+    "WEIGHT_BYTES",
+    "Constant",
+]
+
+Status = Literal["calibrated", "derived", "assumed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A number with what it is measured in, where it comes from and how far it can be trusted."""
+
+    name: str
+    value: float
+    unit: str
+    status: Status
+    source: str
+
+
+_GEMM = Constant(
+    "gemm_efficiency",
+    0.70,
+    "share of the BF16 peak",
+    "calibrated",
+    "starting value for BF16 training, vector work between the products included; A2 runs of MindSpeed-LLM agree",
+)
+_ATTENTION = Constant(
+    "attention_efficiency",
+    0.65,
+    "share of the BF16 peak",
+    "calibrated",
+    "MLA kernel at 65.4 % of the peak, arXiv 2506.12708",
+)
+_HBM = Constant(
+    "hbm_efficiency",
+    0.865,
+    "share of the HBM bandwidth",
+    "calibrated",
+    "Qwen3-8B decode on one die, BF16 and W8A8, hicann/cann-recipes-infer",
+)
+_LINK = Constant(
+    "link_efficiency",
+    0.70,
+    "share of the nominal bandwidth",
+    "calibrated",
+    "Ascend/msmodeling: efficiency of collectives on every tier",
+)
+_POD = Constant(
+    "pod_efficiency",
+    0.70 * 150 / 170,
+    "share of the nominal bandwidth",
+    "derived",
+    "link_efficiency x 150/170 GB/s, the measured bandwidths between and inside servers, arXiv 2607.26444",
+)
+_OVERLAP = Constant(
+    "gradient_overlap",
+    0.5,
+    "share of the gradient collectives that is hidden",
+    "assumed",
+    "half hides behind backward and the next forward; the effect on LLaMA-3.1-405B is below 2 %",
+)
+_LAYER_VENDOR = Constant(
+    "fixed_layer_seconds[vendor-tuned]",
+    30e-6,
+    "s per layer and forward pass",
+    "calibrated",
+    "DeepSeek-R1 decode with a captured graph needs about 30 us a layer",
+)
+_LAYER_OPEN = Constant(
+    "fixed_layer_seconds[open-source]",
+    126e-6,
+    "s per layer and forward pass",
+    "calibrated",
+    "Qwen3-8B decode needs about 126 us a layer (4.54 ms over 36 layers), hicann/cann-recipes-infer",
+)
+_HOST_VENDOR = Constant(
+    "host_step_seconds[vendor-tuned]",
+    0.002,
+    "s per optimizer step",
+    "assumed",
+    "scheduling of an iteration takes xDeepServe 2 ms, arXiv 2508.02520; taken for training too",
+)
+_HOST_OPEN = Constant(
+    "host_step_seconds[open-source]", 0.020, "s per optimizer step", "assumed", "ten times the tuned stack's"
+)
+_ACTIVATION = Constant(
+    "activation_bytes",
+    34.0,
+    "bytes per token, hidden element and layer, over the tensor group",
+    "derived",
+    "Korthikanti et al., arXiv 2205.05198: 34 s b h / t with sequence parallelism and fused attention",
+)
+_RECOMPUTED = Constant(
+    "recomputed_bytes",
+    2.0,
+    "bytes per token, hidden element and layer, over the tensor group",
+    "derived",
+    "a recomputed layer keeps its BF16 input only",
+)
+_BUFFERS = Constant(
+    "buffer_bytes", 4e9, "bytes per die", "assumed", "buffers of the collective library and the runtime, about 4 GB"
+)
+_WEIGHT = Constant("weight_bytes", 2.0, "bytes per parameter", "derived", "BF16 weights")
+_GRADIENT = Constant(
+    "gradient_bytes",
+    4.0,
+    "bytes per parameter",
+    "derived",
+    "gradients are accumulated and reduced in FP32 (Megatron's default)",
+)
+_OPTIMIZER = Constant(
+    "optimizer_bytes",
+    12.0,
+    "bytes per parameter, sharded over data parallelism",
+    "derived",
+    "Adam: FP32 master weights and two moments",
+)
+_OPTIMIZER_TRAFFIC = Constant(
+    "optimizer_traffic_bytes",
+    30.0,
+    "bytes of HBM traffic per parameter of the shard and step",
+    "derived",
+    "read 12 of state and 4 of gradient, write 12 of state and 2 of weight",
+)
+_LOGITS = Constant(
+    "logit_bytes",
+    6.0,
+    "bytes per token and vocabulary entry, over the tensor group",
+    "derived",
+    "BF16 logits and their FP32 copy in the loss",
+)
+_GEMM_BACKWARD = Constant(
+    "gemm_backward_ratio", 2.0, "backward over forward", "derived", "gradients of input and of weight"
+)
+_ATTENTION_BACKWARD = Constant(
+    "attention_backward_ratio",
+    2.5,
+    "backward over forward",
+    "derived",
+    "fused attention does five matrix products in the backward pass and two in the forward",
+)
+_VECTOR_SHARE = Constant(
+    "collective_vector_share",
+    0.5,
+    "share of the vector cores that a collective keeps busy",
+    "calibrated",
+    "24 of 48 vector cores saturate about 95 % of the bandwidth, arXiv 2607.06202",
+)
+_ERROR_LARGE = Constant(
+    "error_large_percent",
+    12.0,
+    "percent",
+    "derived",
+    "largest error of this unfitted model on measured A2 runs of large dense models at TP8 (LLaMA2-70B, LLaMA3-70B), rounded up",
+)
+_ERROR_SMALL = Constant(
+    "error_small_percent",
+    25.0,
+    "percent",
+    "derived",
+    "error of this unfitted model on measured A2 runs of small dense models (LLaMA2-7B), rounded up: "
+    "they need a size-dependent efficiency",
+)
+_LARGE = Constant(
+    "large_model_parameters",
+    3e10,
+    "parameters",
+    "assumed",
+    "where the error class changes: between the measured 8 and 70 billion",
+)
+
+CONSTANTS: Final = (
+    _GEMM,
+    _ATTENTION,
+    _HBM,
+    _LINK,
+    _POD,
+    _OVERLAP,
+    _LAYER_VENDOR,
+    _LAYER_OPEN,
+    _HOST_VENDOR,
+    _HOST_OPEN,
+    _ACTIVATION,
+    _RECOMPUTED,
+    _BUFFERS,
+    _WEIGHT,
+    _GRADIENT,
+    _OPTIMIZER,
+    _OPTIMIZER_TRAFFIC,
+    _LOGITS,
+    _GEMM_BACKWARD,
+    _ATTENTION_BACKWARD,
+    _VECTOR_SHARE,
+    _ERROR_LARGE,
+    _ERROR_SMALL,
+    _LARGE,
+)
+
+GEMM_EFFICIENCY: Final = _GEMM.value
+ATTENTION_EFFICIENCY: Final = _ATTENTION.value
+HBM_EFFICIENCY: Final = _HBM.value
+LINK_EFFICIENCY: Final = _LINK.value
+POD_EFFICIENCY: Final = _POD.value
+GRADIENT_OVERLAP: Final = _OVERLAP.value
+FIXED_LAYER_SECONDS: Final = {"vendor-tuned": _LAYER_VENDOR.value, "open-source": _LAYER_OPEN.value}
+HOST_STEP_SECONDS: Final = {"vendor-tuned": _HOST_VENDOR.value, "open-source": _HOST_OPEN.value}
+ACTIVATION_BYTES: Final = _ACTIVATION.value
+RECOMPUTED_BYTES: Final = _RECOMPUTED.value
+BUFFER_BYTES: Final = _BUFFERS.value
+WEIGHT_BYTES: Final = _WEIGHT.value
+GRADIENT_BYTES: Final = _GRADIENT.value
+OPTIMIZER_BYTES: Final = _OPTIMIZER.value
+OPTIMIZER_TRAFFIC_BYTES: Final = _OPTIMIZER_TRAFFIC.value
+LOGIT_BYTES: Final = _LOGITS.value
+GEMM_BACKWARD_RATIO: Final = _GEMM_BACKWARD.value
+ATTENTION_BACKWARD_RATIO: Final = _ATTENTION_BACKWARD.value
+COLLECTIVE_VECTOR_SHARE: Final = _VECTOR_SHARE.value
+ERROR_LARGE_PERCENT: Final = _ERROR_LARGE.value
+ERROR_SMALL_PERCENT: Final = _ERROR_SMALL.value
+LARGE_MODEL_PARAMETERS: Final = _LARGE.value

@@ -1,0 +1,130 @@
+"""What every die, port and chip reads, from the solution: utilisation, HBM, traffic, power and temperature.
+
+    power of a package = idle + cube u_cube + hbm u_hbm + vector u_vector + bus u_bus      (of its dies, each a part)
+    machine = (packages + CPUs + switch chips + optics) x rated / (the same at full load)  fans and conversion
+    temperature = inlet + K/W x power of the package: the steady state
+
+An idle die reads idle: no utilisation, no traffic, idle power, and the runtime's small resident HBM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernode_dataplane.fabric import Fabric
+from supernode_dataplane.placing import Placed
+from supernode_dataplane.profile import Profile
+from supernode_dataplane.running import Run
+from supernode_dataplane.state import DeviceState, FabricState
+
+__all__ = ["device_state", "fabric_state", "machine_power"]
+
+FloatArray = NDArray[np.float64]
+
+
+def device_state(fabric: Fabric, placed: Sequence[Placed], runs: Sequence[Run | None]) -> DeviceState:
+    """Return what dies and ports read with these workloads on them."""
+    profile = fabric.profile
+    dies, shape = profile.dies, (profile.dies, profile.planes)
+    owner = np.full(dies, -1, dtype=np.int64)
+    busy, cube, vector, hbm, tokens = (np.zeros(dies) for _ in range(5))
+    used = np.full(dies, profile.hbm_idle_bytes)
+    traffic = np.zeros(shape)
+    for index, (place, run) in enumerate(zip(placed, runs, strict=True)):
+        owner[place.dies] = index
+        if run is None or run.tokens_per_second <= 0:
+            continue
+        at = place.dies[run.working]
+        per_stage = place.dies.size // len(run.plan.layers)
+
+        def spread(values: list[float], run: Run = run, per_stage: int = per_stage) -> FloatArray:
+            every: FloatArray = np.repeat(np.array(values), per_stage)[run.working]
+            return every
+
+        loads = run.step.loads
+        busy[at] = spread([load.busy for load in loads])
+        cube[at] = spread([load.cube for load in loads])
+        vector[at] = spread([load.vector for load in loads])
+        hbm[at] = spread([load.hbm for load in loads])
+        used[at] = spread(list(run.plan.memory.used_bytes))
+        tokens[at] = run.tokens_per_second / at.size
+        traffic[place.dies] = run.port_bytes_per_second
+    bus = traffic.sum(axis=1) / profile.die_bus_bytes_per_second
+    power = _package_power(profile, cube, hbm, vector, bus) / profile.dies_per_package
+    package = power.reshape(-1, profile.dies_per_package).sum(axis=1).repeat(profile.dies_per_package)
+    return DeviceState(
+        healthy=fabric.healthy,
+        owner=owner,
+        utilisation=busy,
+        cube_utilisation=cube,
+        vector_utilisation=vector,
+        hbm_used_bytes=used,
+        hbm_total_bytes=np.full(dies, profile.hbm_bytes_per_die),
+        hbm_bandwidth_utilisation=hbm,
+        power_watts=power,
+        temperature_celsius=profile.inlet_celsius + profile.celsius_per_watt * package,
+        tokens_per_second=tokens,
+        port_up=fabric.ports,
+        port_tx_bytes_per_second=traffic,
+        port_rx_bytes_per_second=traffic.copy(),
+    )
+
+
+def fabric_state(fabric: Fabric, runs: Sequence[Run | None]) -> FabricState:
+    """Return what switch chips and uplinks read; traffic is spread evenly over the uplinks that are up."""
+    profile = fabric.profile
+    chips, ports = profile.l1_chips, profile.uplinks_per_l1
+    up = fabric.uplinks.reshape(chips, ports)
+    leaving = np.zeros((profile.servers, profile.planes))
+    for run in runs:
+        if run is not None:
+            leaving += run.uplink_bytes_per_second
+    count = up.sum(axis=1, keepdims=True)
+    per_port = np.divide(leaving.reshape(-1, 1)[:chips], count, out=np.zeros((chips, 1)), where=count > 0)
+    tx = np.where(up, per_port, 0.0)
+    l2 = tx.reshape(profile.servers, -1, ports).sum(axis=0).reshape(-1) if chips else np.zeros(0)
+    l1_up = fabric.l1.reshape(-1)
+    return FabricState(
+        uplink_up=up,
+        uplink_tx_bytes_per_second=tx,
+        uplink_rx_bytes_per_second=tx.copy(),
+        l1_up=l1_up,
+        l2_up=up.reshape(profile.servers, -1, ports).any(axis=0).reshape(-1) if chips else np.zeros(0, dtype=np.bool_),
+        l2_rx_bytes_per_second=l2,
+        l2_tx_bytes_per_second=l2.copy(),
+        l1_power_watts=np.where(l1_up, profile.switch_chip_watts, 0.0),
+        l2_power_watts=np.full(profile.l2_chips, profile.switch_chip_watts),
+    )
+
+
+def machine_power(profile: Profile, dies: DeviceState, fabric: FabricState) -> float:
+    """Return the power of the whole machine at the racks, W."""
+    around = _cpus_and_optics(profile)
+    switches = profile.switch_chip_watts * (profile.l1_chips + profile.l2_chips)
+    ones = np.ones(1)
+    full = profile.packages * float(_package_power(profile, ones, ones, ones, ones)[0]) + around + switches
+    parts = float(dies.power_watts.sum()) + around + float(fabric.l1_power_watts.sum() + fabric.l2_power_watts.sum())
+    return parts * profile.rated_watts / full
+
+
+def _package_power(
+    profile: Profile, cube: FloatArray, hbm: FloatArray, vector: FloatArray, bus: FloatArray
+) -> FloatArray:
+    """Return the power of a package whose dies all are so busy, W."""
+    return (
+        profile.package_idle_watts
+        + profile.package_cube_watts * cube
+        + profile.package_hbm_watts * hbm
+        + profile.package_vector_watts * vector
+        + profile.package_bus_watts * bus
+    )
+
+
+def _cpus_and_optics(profile: Profile) -> float:
+    return (
+        profile.servers * profile.cpus_per_server * profile.cpu_watts
+        + profile.optical_modules * profile.optical_module_watts
+    )

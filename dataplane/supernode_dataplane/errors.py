@@ -1,0 +1,72 @@
+"""What can go wrong before anything is computed.
+
+    DataplaneError
+    ├── ProfileNotFoundError   reason ProfileNotFound: no such hardware profile
+    └── ModelError
+        ├── ModelNotFoundError     reason ModelNotFound: no such name in the catalogue
+        └── InvalidModelError      reason InvalidModel: a config that cannot be trained here
+
+All are permanent: trying again does not help. The mathematics itself never raises on bad input: it returns a Problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Literal
+
+__all__ = [
+    "DataplaneError",
+    "InvalidModelError",
+    "ModelError",
+    "ModelNotFoundError",
+    "ProfileNotFoundError",
+    "near_names",
+]
+
+
+def near_names(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that a person may have meant; all of them when none is near."""
+    names = sorted(known)
+    return get_close_matches(name.lower()[:128], names, n=3, cutoff=0.5) or names
+
+
+class DataplaneError(Exception):
+    """Base of all errors of this package."""
+
+
+class ProfileNotFoundError(DataplaneError):
+    """There is no such hardware profile."""
+
+    reason = "ProfileNotFound"
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        self.name = name
+        self.known = known
+        super().__init__(f"there is no hardware profile {name[:64]!r}; known: {', '.join(known)}")
+
+
+class ModelError(DataplaneError):
+    """A model that cannot be used."""
+
+    reason: Literal["ModelNotFound", "InvalidModel"] = "InvalidModel"
+    field = "spec.model"
+
+
+class ModelNotFoundError(ModelError):
+    """The catalogue has no such model."""
+
+    reason = "ModelNotFound"
+    field = "spec.model.name"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        near = ", ".join(near_names(name, known))
+        super().__init__(
+            f"there is no model {name[:128]!r} in the catalogue; near: {near}; or give its config.json as model.config"
+        )
+
+
+class InvalidModelError(ModelError):
+    """A config that this model of training does not cover."""
+
+    field = "spec.model.config"

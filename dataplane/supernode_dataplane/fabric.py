@@ -1,0 +1,116 @@
+"""The Unified Bus as arrays: die ports and uplinks, what is broken, and what remains per pair, tier and plane.
+
+A die has one port on each plane. Inside a server the ports of a plane meet in its L1 chip; between servers they go
+through the L1 chip's uplinks, of which port j is wired to L2 chip j of that plane. So a pair of dies keeps a plane
+while both ports and L1 chips work, and across servers the share of L2 chips that both servers reach. Nothing here is
+stored for all pairs: pairs are computed on demand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernode_dataplane.machine import ServerInput
+from supernode_dataplane.profile import Profile
+
+__all__ = ["Fabric", "build_fabric", "pair_bandwidth", "plane_share"]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Fabric:
+    """What works. ``ports`` (dies, planes) counts the L1 chip in; ``uplinks`` (servers, planes, ports) too."""
+
+    profile: Profile
+    healthy: BoolArray
+    ports: BoolArray
+    uplinks: BoolArray
+    l1: BoolArray
+    """Shape (servers, planes)."""
+    common: FloatArray | None
+    """Uplinks' worth between two servers on each plane, (servers, servers, planes); None when all uplinks work."""
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes per second of all die ports that are up, one way."""
+        return float(np.count_nonzero(self.ports)) * self.profile.port_bytes_per_second
+
+
+def build_fabric(profile: Profile, servers: Iterable[ServerInput]) -> Fabric:
+    """Return what works with these faults in force; servers that are not named have none."""
+    per_server, planes = profile.dies_per_server, profile.planes
+    healthy = np.ones((profile.servers, per_server), dtype=np.bool_)
+    ports = np.ones((profile.servers, per_server, planes), dtype=np.bool_)
+    l1 = np.ones((profile.servers, planes if profile.l1_chips else 0), dtype=np.bool_)
+    uplinks = np.ones((*l1.shape, profile.uplinks_per_l1), dtype=np.bool_)
+    broken_uplinks = False
+    for entry in servers:
+        if not 0 <= entry.server < profile.servers:
+            continue
+        for die in entry.dies:
+            if die < per_server:
+                healthy[entry.server, die] = False
+        for die, plane in entry.ports:
+            if die < per_server and plane < planes:
+                ports[entry.server, die, plane] = False
+        for plane, port in entry.uplinks:
+            if plane < uplinks.shape[1] and port < uplinks.shape[2]:
+                uplinks[entry.server, plane, port] = False
+                broken_uplinks = True
+        for plane in entry.l1:
+            if plane < l1.shape[1]:
+                l1[entry.server, plane] = False
+                ports[entry.server, :, plane] = False
+                uplinks[entry.server, plane] = False
+    common = None
+    if broken_uplinks:
+        # Two servers meet in the L2 chips that both reach. A server whose whole L1 chip is dead has no port there.
+        up = uplinks.astype(np.float64)
+        common = np.matmul(up.transpose(1, 0, 2), up.transpose(1, 2, 0)).transpose(1, 2, 0)
+    return Fabric(profile, healthy.reshape(-1), ports.reshape(-1, planes), uplinks, l1, common)
+
+
+def plane_share(fabric: Fabric, active: FloatArray, free: FloatArray | None) -> FloatArray | None:
+    """Return the share of a port's rate that a die gets between two servers, (servers, servers, planes).
+
+    ``active`` (servers,) counts the dies that send at once; ``free`` (servers, planes) is the share of the uplinks that
+    other workloads leave, None for all. None means all of it everywhere: the Clos is 1:1.
+    """
+    ports = float(fabric.profile.uplinks_per_l1)
+    if free is None and fabric.common is None and (not active.size or float(active.max()) <= ports):
+        return None
+    common: FloatArray | float = fabric.common if fabric.common is not None else ports
+    senders = np.maximum(np.maximum(active[:, None], active[None, :]), 1.0)[:, :, None]
+    left: FloatArray | float = 1.0 if free is None else np.minimum(free[:, None, :], free[None, :, :])
+    share: FloatArray = np.broadcast_to(
+        np.minimum(1.0, common * left / senders), (active.size, active.size, fabric.profile.planes)
+    )
+    return share
+
+
+def pair_bandwidth(fabric: Fabric, a: int, b: int) -> Mapping[str, float]:
+    """Return the nominal bandwidth that remains between two dies, one way, in bytes per second by path.
+
+    Keys: ``sio`` (the other die of the package), ``plane-<k>`` for each plane that remains, ``rdma``. A die alone
+    on the fabric; shares of others are not deducted.
+    """
+    profile = fabric.profile
+    server_a, server_b = a // profile.dies_per_server, b // profile.dies_per_server
+    if a // profile.dies_per_package == b // profile.dies_per_package:
+        return {"sio": profile.sio_bytes_per_second}
+    if server_a != server_b and not profile.has_bus_between_servers:
+        return {"rdma": profile.rdma_bytes_per_second}
+    paths = {}
+    for plane in range(profile.planes):
+        share = float(fabric.ports[a, plane] and fabric.ports[b, plane])
+        if server_a != server_b and fabric.common is not None:
+            share *= min(1.0, float(fabric.common[server_a, server_b, plane]))
+        if share:
+            paths[f"plane-{plane}"] = share * profile.port_bytes_per_second
+    return paths

@@ -1,0 +1,134 @@
+"""From ranks to dies: which dies a workload really has, in rank order, and what it waits for.
+
+A die or link that two workloads (or two ranks) name is the first one's; nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernode_dataplane.layout import check_layout, data_parallel
+from supernode_dataplane.machine import PartInput, WorkloadInput
+from supernode_dataplane.profile import Profile
+from supernode_dataplane.state import Problem
+
+__all__ = ["Placed", "describe_dies", "names", "place"]
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One workload on the machine: its dies in rank order, the links it holds, and whether it can run."""
+
+    dies: IntArray
+    links: BoolArray
+    """Shape (dies of the job, planes)."""
+    grid: IntArray | None
+    """Die numbers, (pipeline, data, tensor); None while it cannot run."""
+    problem: Problem | None = None
+    waiting: str = ""
+    notes: tuple[str, ...] = ()
+    spans_servers: tuple[int, ...] = ()
+    links_mismatch: tuple[int, ...] = ()
+
+
+def names(numbers: list[int], most: int = 6) -> str:
+    """Return numbers as text for people, cut after ``most``."""
+    shown = ", ".join(str(n) for n in numbers[:most])
+    return shown if len(numbers) <= most else f"{shown} and {len(numbers) - most} more"
+
+
+def describe_dies(profile: Profile, dies: int) -> str:
+    """Return how a number of dies came about, for messages: whole servers where it is so."""
+    servers, rest = divmod(dies, profile.dies_per_server)
+    return f"{servers} x {profile.dies_per_server} = {dies} dies" if servers and not rest else f"{dies} dies"
+
+
+def place(profile: Profile, workload: WorkloadInput, taken: BoolArray) -> Placed:
+    """Return where the workload is; ``taken`` (dies,) is marked with its dies."""
+    dies: list[int] = []
+    links: list[list[bool]] = []
+    notes = list(workload.notes)
+    spans, mismatched, idle, empty = [], [], [], []
+    contested = 0
+    for rank in workload.ranks:
+        held = 0
+        for part in rank.parts:
+            mine, part_links, foreign, lost = _part(profile, part, taken)
+            dies += mine
+            links += part_links
+            held += len(mine)
+            contested += lost
+            if foreign and rank.rank not in mismatched:
+                mismatched.append(rank.rank)
+        if len({part.server for part in rank.parts if part.dies}) > 1:
+            spans.append(rank.rank)
+        if not rank.running:
+            idle.append(rank.rank)
+        elif not held:
+            empty.append(rank.rank)
+    if contested:
+        notes.append(f"{contested} of its dies are also in another placement, which comes first and has them")
+    job = np.array(dies, dtype=np.int64)
+    waiting = _waiting_for_ranks(workload, idle, empty)
+    problem, grid = workload.problem, None
+    if problem is None and not waiting:
+        problem, waiting, grid = _grid(profile, workload, job)
+    return Placed(
+        dies=job,
+        links=np.array(links, dtype=np.bool_).reshape(-1, profile.planes),
+        grid=grid,
+        problem=problem,
+        waiting="" if problem else waiting,
+        notes=tuple(notes),
+        spans_servers=tuple(spans),
+        links_mismatch=tuple(mismatched),
+    )
+
+
+def _part(profile: Profile, part: PartInput, taken: BoolArray) -> tuple[list[int], list[list[bool]], bool, int]:
+    """Return the part's dies that are still free, their links, whether it has links of other dies, and dies lost."""
+    first, planes = part.server * profile.dies_per_server, profile.planes
+    mine = [first + die for die in part.dies if not taken[first + die]]
+    taken[mine] = True
+    lost = len(part.dies) - len(mine)
+    if part.links is None:
+        return mine, [[True] * planes for _ in mine], False, lost
+    held = {divmod(link, planes) for link in part.links}
+    own = set(part.dies)
+    foreign = any(die not in own for die, _ in held)
+    return mine, [[(die - first, plane) in held for plane in range(planes)] for die in mine], foreign, lost
+
+
+def _waiting_for_ranks(workload: WorkloadInput, idle: list[int], empty: list[int]) -> str:
+    present = {rank.rank for rank in workload.ranks}
+    if workload.expected_ranks is not None:
+        missing = [n for n in range(workload.expected_ranks) if n not in present]
+        if missing:
+            return f"{len(missing)} of {workload.expected_ranks} ranks have no pod yet: {names(missing)}"
+    if not present:
+        return "no pod yet"
+    if idle:
+        return f"{len(idle)} of {len(present)} ranks are not running: {names(idle)}"
+    if empty:
+        return f"{len(empty)} of {len(present)} ranks hold no dies: {names(empty)}"
+    return ""
+
+
+def _grid(profile: Profile, workload: WorkloadInput, job: IntArray) -> tuple[Problem | None, str, IntArray | None]:
+    spec = workload.training
+    if spec is None:
+        return Problem("InvalidObject", "spec", "the workload has no training"), "", None
+    product = spec.tensor * spec.pipeline * (spec.data or 1)
+    if job.size < product:
+        held = f"its pods hold {describe_dies(profile, job.size)}"
+        return None, f"{held}, and tensor x pipeline{' x data' if spec.data else ''} = {product} needs more", None
+    problem = check_layout(spec, job.size, describe_dies(profile, job.size))
+    if problem is not None:
+        return problem, "", None
+    return None, "", job.reshape(spec.pipeline, data_parallel(spec, job.size), spec.tensor)

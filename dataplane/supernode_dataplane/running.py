@@ -1,0 +1,140 @@
+"""One workload that runs: its pace on the links it has, and what every die of it does.
+
+The pace is that of a plan (:mod:`supernode_dataplane.training`) at the link costs of where the dies are. A broken die
+stops its data parallel replica: the others do its micro-batches too, so the rate is (data - lost) / data of the full
+one. At a fixed plan no straggler is dropped: links of a lost replica still count in the pace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernode_dataplane.communication import Cost, LinkView, data_cost, pipeline_cost, tensor_cost
+from supernode_dataplane.fabric import Fabric, plane_share
+from supernode_dataplane.placing import Placed, names
+from supernode_dataplane.training import Plan, Step, training_step
+
+__all__ = ["Run", "run_workload"]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One running workload at one operating point; arrays by position in the job."""
+
+    plan: Plan
+    step: Step
+    seconds: float
+    """Of a step, lost replicas counted in; inf when nothing moves."""
+    tokens_per_second: float
+    lost_replicas: int
+    working: BoolArray
+    port_bytes_per_second: FloatArray
+    """Shape (dies of the job, planes); sent equals received."""
+    uplink_bytes_per_second: FloatArray
+    """Shape (servers, planes): from and to the servers of this workload."""
+    waiting: str
+    notes: tuple[str, ...]
+
+
+def run_workload(fabric: Fabric, placed: Placed, plan: Plan, free: FloatArray | None) -> Run:
+    """Return the pace of a placed workload; ``free`` (servers, planes) is the uplinks' share that others leave."""
+    profile, grid = fabric.profile, placed.grid
+    if grid is None:
+        raise ValueError("a workload without a grid cannot run")
+    servers = grid.reshape(-1) // profile.dies_per_server
+    active = np.bincount(servers, minlength=profile.servers).astype(np.float64)
+    ports = np.zeros((profile.dies, profile.planes))
+    ports[placed.dies] = fabric.ports[placed.dies] & placed.links
+    share = plane_share(fabric, active, free) if profile.has_bus_between_servers else None
+    view = LinkView(profile, ports, share)
+    costs = (tensor_cost(view, grid), pipeline_cost(view, grid, plan.spec.virtual_pipeline), data_cost(view, grid))
+    step = training_step(profile, plan, *costs)
+    lost = ~fabric.healthy[grid].all(axis=(0, 2))
+    alive = int(np.count_nonzero(~lost))
+    runs = alive > 0 and np.isfinite(step.seconds)
+    seconds = step.seconds * plan.data / alive if runs else float("inf")
+    tokens = plan.spec.global_batch_size * plan.spec.sequence_length
+    load, outside = _traffic(profile.planes, plan, costs, grid.size)
+    working = np.broadcast_to(~lost[None, :, None], grid.shape).reshape(-1)
+    scale = (working / step.seconds)[:, None] if runs else np.zeros((grid.size, 1))
+    uplinks = np.zeros((profile.servers, profile.planes))
+    np.add.at(uplinks, servers, outside * scale)
+    return Run(
+        plan=plan,
+        step=step,
+        seconds=seconds,
+        tokens_per_second=tokens / seconds if runs else 0.0,
+        lost_replicas=plan.data - alive,
+        working=working & runs,
+        port_bytes_per_second=load * scale,
+        uplink_bytes_per_second=uplinks,
+        waiting=_waiting(fabric, placed, ports, alive, bool(np.isfinite(step.seconds))),
+        notes=_notes(fabric, placed, costs, plan, ports, plan.data - alive),
+    )
+
+
+def _traffic(planes: int, plan: Plan, costs: tuple[Cost, Cost, Cost], dies: int) -> tuple[FloatArray, FloatArray]:
+    """Return the bytes per step on each port and, of these, those that leave the server."""
+    tensor, pipeline, data = costs
+    layers = np.repeat(np.array(plan.layers, dtype=np.float64), dies // len(plan.layers))[:, None]
+    exchanged = plan.micro_batches * plan.shard_bytes * 4.0 * (2.0 + plan.memory.recompute) * layers
+    handed = plan.micro_batches * plan.handover_bytes
+    zero = np.zeros((dies, planes))
+    load = zero + exchanged * tensor.ports + handed * pipeline.ports + plan.gradient_bytes * data.ports
+    outside = zero + exchanged * tensor.uplinks + handed * pipeline.uplinks + plan.gradient_bytes * data.uplinks
+    return load, outside
+
+
+def _waiting(fabric: Fabric, placed: Placed, ports: FloatArray, alive: int, moves: bool) -> str:
+    profile = fabric.profile
+    if not alive:
+        broken = [int(n) for n in np.flatnonzero(~fabric.healthy[placed.dies])]
+        first = int(placed.dies[broken[0]])
+        where = f"server {first // profile.dies_per_server} die {first % profile.dies_per_server}"
+        return f"{len(broken)} of its dies are broken, so that no data parallel replica is whole; the first is {where}"
+    if not moves:
+        bare = placed.dies[~ports[placed.dies].any(axis=1)]
+        if bare.size:
+            where = f"server {int(bare[0]) // profile.dies_per_server} die {int(bare[0]) % profile.dies_per_server}"
+            return f"{bare.size} of its dies have no working bus link; the first is {where}"
+        return "two of its dies that must talk have no working plane in common"
+    return ""
+
+
+def _notes(
+    fabric: Fabric, placed: Placed, costs: tuple[Cost, Cost, Cost], plan: Plan, ports: FloatArray, lost: int
+) -> tuple[str, ...]:
+    profile, tensor = fabric.profile, costs[0]
+    notes = []
+    if tensor.remote_groups:
+        way = "RDMA" if tensor.rdma else "the L2 switches"
+        notes.append(
+            f"{tensor.remote_groups} of {tensor.groups} tensor groups span servers: their collectives cross {way} at lower "
+            "bandwidth and higher latency than inside a server; place each group on one server"
+        )
+    if plan.spec.tensor * plan.spec.pipeline * plan.data > 1:
+        up = ports[placed.dies]
+        unheld = int(np.count_nonzero(~placed.links))
+        if unheld:
+            notes.append(
+                f"its containers hold {placed.links.size - unheld} of the {placed.links.size} bus links of its dies"
+            )
+        broken = int(np.count_nonzero(placed.links & (up == 0)))
+        if broken:
+            notes.append(f"{broken} of its bus links are broken; the slowest pair of dies sets the pace")
+    if fabric.common is not None:
+        servers = np.unique(placed.dies // profile.dies_per_server)
+        hurt = [int(s) for s in servers if not fabric.uplinks[s][fabric.l1[s]].all()]
+        if hurt:
+            notes.append(f"uplinks are broken on servers {names(hurt)}: less bandwidth between servers")
+    if lost:
+        notes.append(
+            f"{lost} of {plan.data} data parallel replicas have a broken die and are lost: the rate is {plan.data - lost}/{plan.data}"
+        )
+    return tuple(notes)

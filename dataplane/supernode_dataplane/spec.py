@@ -1,0 +1,108 @@
+"""A SuperNodeWorkload's spec as a training run: fields read with the API's bounds, then model, layout and memory checked.
+
+The API server validates objects with the same bounds; scenario files and objects from elsewhere meet them here. No
+pydantic: building the API's models would double the cold start of every process that only computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from supernode_dataplane.catalogue import Model, load_model, parse_config
+from supernode_dataplane.constants import FIXED_LAYER_SECONDS
+from supernode_dataplane.errors import ModelError
+from supernode_dataplane.layout import check_layout
+from supernode_dataplane.machine import TrainingSpec
+from supernode_dataplane.profile import Profile
+from supernode_dataplane.state import Problem
+from supernode_dataplane.training import plan_training
+
+__all__ = ["check_training", "expected_ranks", "parse_training"]
+
+_MAX_CONFIG: Final = 16384
+
+
+class _FieldError(Exception):
+    def __init__(self, field: str, message: str) -> None:
+        self.problem = Problem("InvalidObject", field, f"{field} {message}")
+        super().__init__(message)
+
+
+def parse_training(spec: Mapping[str, Any]) -> TrainingSpec | Problem:
+    """Return the training run that a spec describes, or what is wrong with it."""
+    try:
+        training = _mapping(spec, "training", "spec")
+        layout = _mapping(training, "parallelism", "spec.training", {})
+        model = _model(_mapping(spec, "model", "spec"))
+        stack = spec.get("stack", "vendor-tuned")
+        if stack not in FIXED_LAYER_SECONDS:
+            raise _FieldError("spec.stack", f"must be one of {', '.join(sorted(FIXED_LAYER_SECONDS))}")
+        return TrainingSpec(
+            model=model,
+            stack=str(stack),
+            sequence_length=_whole(training, "sequenceLength", "spec.training", 1 << 24),
+            global_batch_size=_whole(training, "globalBatchSize", "spec.training", 1 << 20),
+            micro_batch_size=_whole(training, "microBatchSize", "spec.training", 4096, 1),
+            tensor=_whole(layout, "tensor", "spec.training.parallelism", 4096, 1),
+            pipeline=_whole(layout, "pipeline", "spec.training.parallelism", 4096, 1),
+            virtual_pipeline=_whole(layout, "virtualPipeline", "spec.training.parallelism", 256, 1),
+            data=None if layout.get("data") is None else _whole(layout, "data", "spec.training.parallelism", 1 << 16),
+        )
+    except ModelError as error:
+        return Problem(error.reason, error.field, str(error))
+    except _FieldError as error:
+        return error.problem
+
+
+def check_training(profile: Profile, training: TrainingSpec, dies: int, dies_text: str) -> Problem | None:
+    """Return why a training run can never work on so many dies, or None."""
+    if dies < 1:
+        return Problem("InvalidParallelism", "spec.pods", "a training run needs at least one die")
+    problem = check_layout(training, dies, dies_text)
+    if problem is None:
+        plan = plan_training(profile, training, dies)
+        problem = plan if isinstance(plan, Problem) else None
+    return problem
+
+
+def expected_ranks(spec: Mapping[str, Any]) -> int | None:
+    """Return how many ranks a managed workload must have; None for adopted pods."""
+    pods = spec.get("pods")
+    managed = pods.get("managed") if isinstance(pods, Mapping) else None
+    nodes = managed.get("nodes") if isinstance(managed, Mapping) else None
+    return nodes if isinstance(nodes, int) and not isinstance(nodes, bool) and nodes > 0 else None
+
+
+def _model(ref: Mapping[str, Any]) -> Model:
+    name, config = ref.get("name"), ref.get("config")
+    if (name is None) == (config is None):
+        raise _FieldError("spec.model", "needs exactly one of name and config")
+    if name is not None:
+        if not isinstance(name, str):
+            raise _FieldError("spec.model.name", "must be text")
+        return load_model(name)
+    if not isinstance(config, str) or len(config) > _MAX_CONFIG:
+        raise _FieldError("spec.model.config", f"must be a config.json as text of at most {_MAX_CONFIG} characters")
+    return parse_config(config)
+
+
+def _mapping(
+    owner: Mapping[str, Any], key: str, path: str, default: Mapping[str, Any] | None = None
+) -> Mapping[str, Any]:
+    value = owner.get(key)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, Mapping):
+        raise _FieldError(f"{path}.{key}", "is missing" if value is None else "must be an object")
+    return value
+
+
+def _whole(owner: Mapping[str, Any], key: str, path: str, most: int, default: int | None = None) -> int:
+    value = owner.get(key)
+    if value is None and default is not None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        shown = "is missing" if value is None else f"must be a whole number from 1 to {most}, not {str(value)[:40]}"
+        raise _FieldError(f"{path}.{key}", shown)
+    return value
