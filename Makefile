@@ -18,6 +18,7 @@ venv: ## make the isolated Python environment from the lock file
 
 gen: venv ## generate everything that is generated: CRDs, gRPC stubs, reference pages
 	$(BIN)/python -m supernode_api.generate
+	$(BIN)/python tests/support/chart_values.py
 	$(BIN)/python tests/support/regenerate.py
 
 check: venv ## lint, types, import contracts
@@ -49,7 +50,7 @@ image: venv ## build the image archive, without Docker
 	@$(CLUSTER) image
 
 kind-up: ## the same chart and image on kind (needs docker, kind, helm, kubectl)
-	devcluster/kind-up.sh
+	scripts/kind-up.sh
 
 kind-down: ## delete the kind cluster
 	kind delete cluster --name supernode

@@ -65,25 +65,23 @@ seccompProfile:
 
 {{/* Standard OpenTelemetry variables; the operator hands them on to the cabinets. */}}
 {{- define "supernode.otelEnv" -}}
+{{- $variables := deepCopy .Values.otel.env }}
 {{- with .Values.otel }}
 {{- if .endpoint }}
-- name: OTEL_EXPORTER_OTLP_ENDPOINT
-  value: {{ .endpoint | quote }}
-- name: OTEL_EXPORTER_OTLP_PROTOCOL
-  value: {{ .protocol }}
-{{- if .headers }}
+{{- $_ := set $variables "OTEL_EXPORTER_OTLP_ENDPOINT" .endpoint }}
+{{- $_ := set $variables "OTEL_EXPORTER_OTLP_PROTOCOL" .protocol }}
+{{- end }}
 {{- $pairs := list }}
 {{- range $key, $value := .headers }}
 {{- $pairs = append $pairs (printf "%s=%s" $key ($value | urlquery | replace "+" "%20")) }}
 {{- end }}
-- name: OTEL_EXPORTER_OTLP_HEADERS
-  value: {{ join "," $pairs | quote }}
+{{- if $pairs }}
+{{- $_ := set $variables "OTEL_EXPORTER_OTLP_HEADERS" (join "," $pairs) }}
 {{- end }}
 {{- end }}
-{{- range $key, $value := .env }}
+{{- range $key, $value := $variables }}
 - name: {{ $key }}
   value: {{ $value | quote }}
-{{- end }}
 {{- end }}
 {{- end }}
 
