@@ -1,0 +1,1 @@
+"""What the node agent decides: values in, values out; no clock, no I/O, no logging."""

@@ -1,0 +1,100 @@
+"""Who holds what: from PodResources' answer to ComputeNode.status.allocations and back.
+
+A kubelet that has just started lists no pod until it has heard from the API server, and then one after another, so
+for a while an answer proves what is held and not what is free (``settle``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from supernode_api.ranges import format_ranges, parse_ranges
+from supernode_deviceplugin.domain.devices import DIE, Inventory, Server
+
+__all__ = ["SETTLE_SECONDS", "Holder", "allocations_of", "held_ids", "holders_in_status", "is_settled", "settle"]
+
+SETTLE_SECONDS = 10.0
+"""Age of the kubelet from which on its answer is complete."""
+
+
+class Holder(NamedTuple):
+    """A container and the devices that it holds."""
+
+    namespace: str
+    pod: str
+    container: str
+    devices: frozenset[tuple[str, str]]
+    """(resource, device id)."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Namespace, pod, container."""
+        return self[:3]
+
+
+def is_settled(kubelet_age_seconds: float, pods: Iterable[tuple[str, str]], own_pod: tuple[str, str] | None) -> bool:
+    """Whether an answer is complete: the kubelet is old enough, and lists the agent's own pod where that is known."""
+    return kubelet_age_seconds >= SETTLE_SECONDS and (own_pod is None or own_pod in set(pods))
+
+
+def settle(known: Iterable[Holder], listed: Iterable[Holder], *, settled: bool) -> tuple[Holder, ...]:
+    """Return who holds devices now: the answer, and while it is not settled also those known before."""
+    holders = {holder.key: holder for holder in listed}
+    if not settled:
+        taken = {device for holder in holders.values() for device in holder.devices}
+        for holder in known:
+            rest = holder.devices - taken
+            if holder.key not in holders and rest:
+                holders[holder.key] = holder._replace(devices=rest)
+    return tuple(sorted(holders.values(), key=lambda h: h.key))
+
+
+def held_ids(holders: Iterable[Holder]) -> frozenset[str]:
+    """Ids of all devices that somebody holds."""
+    return frozenset(device_id for holder in holders for _, device_id in holder.devices)
+
+
+def allocations_of(inventory: Inventory, holders: Iterable[Holder]) -> dict[str, list[dict[str, str]]]:
+    """ComputeNode name -> status.allocations, sorted; devices of nobody's are left out."""
+    result: dict[str, list[dict[str, str]]] = {server.name: [] for server in inventory.servers}
+    for holder in sorted(holders, key=lambda h: h.key):
+        dies: dict[int, set[int]] = {}
+        links: dict[int, set[int]] = {}
+        for resource, device_id in holder.devices:
+            device = inventory.devices.get(resource, {}).get(device_id)
+            if device is None:
+                continue
+            if device.plane == DIE:
+                dies.setdefault(device.server, set()).add(device.phy)
+            else:
+                planes = inventory.servers[device.server].planes
+                links.setdefault(device.server, set()).add(device.phy * planes + device.plane)
+        for position in sorted({*dies, *links}):
+            result[inventory.servers[position].name].append(
+                {
+                    "namespace": holder.namespace,
+                    "pod": holder.pod,
+                    "container": holder.container,
+                    "dies": format_ranges(dies.get(position, ())),
+                    "links": format_ranges(links.get(position, ())),
+                }
+            )
+    return result
+
+
+def holders_in_status(server: Server, status: Mapping[str, Any]) -> list[Holder]:
+    """Read status.allocations back, as far as it makes sense; what an earlier run of the agent wrote."""
+    raw = status.get("allocations")
+    holders = []
+    for entry in raw if isinstance(raw, list) else []:
+        try:
+            dies = parse_ranges(entry.get("dies", ""), server.dies)
+            links = parse_ranges(entry.get("links", ""), server.dies * server.planes)
+            names = str(entry["namespace"]), str(entry["pod"]), str(entry["container"])
+        except (AttributeError, KeyError, TypeError, ValueError):
+            continue  # garbage: PodResources will tell
+        devices = {(server.npu_resource, server.die_id(phy)) for phy in dies}
+        devices |= {(server.bus_link_resource, server.link_id(*divmod(n, server.planes))) for n in links}
+        holders.append(Holder(*names, frozenset(devices)))
+    return holders

@@ -1,0 +1,37 @@
+"""The latest value of something, for many readers at their own pace; a slow reader skips what it missed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Generic, TypeVar
+
+__all__ = ["Feed"]
+
+T = TypeVar("T")
+
+
+class Feed(Generic[T]):
+    """A value, its version, and a way to wait for the next."""
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+        self.version = 1
+        self._changed = asyncio.Event()
+
+    def publish(self, value: T) -> bool:
+        """Set the value; False, and nobody wakes, when it is the same."""
+        if value == self.value:
+            return False
+        self.value = value
+        self.version += 1
+        self.wake()
+        return True
+
+    def wake(self) -> None:
+        """Wake everybody who waits, with or without a new value."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def wait(self) -> None:
+        """Return at the next publish or wake."""
+        await self._changed.wait()

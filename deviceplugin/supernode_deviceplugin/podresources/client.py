@@ -1,0 +1,70 @@
+"""Who holds what, from the kubelet's PodResources API (v1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from supernode_deviceplugin.domain.allocations import Holder
+from supernode_deviceplugin.errors import PodResourcesError
+from supernode_deviceplugin.podresources import api_pb2, api_pb2_grpc
+
+__all__ = ["Answer", "PodResources", "holders_from"]
+
+_TIMEOUT_SECONDS: Final = 5.0
+_MAX_MESSAGE_BYTES: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the kubelet said."""
+
+    pods: frozenset[tuple[str, str]]
+    """(namespace, name) of every pod it knows, with devices or without."""
+    holders: tuple[Holder, ...]
+
+
+class PodResources:
+    """A client that keeps its connection and makes a new one after a failure."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self._channel: grpc.aio.Channel | None = None
+
+    async def list(self) -> Answer:
+        """Ask once; PodResourcesError when there is no answer."""
+        if self._channel is None:
+            options = [("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
+            self._channel = grpc.aio.insecure_channel(f"unix:{self.socket}", options=options)
+        stub = api_pb2_grpc.PodResourcesListerStub(self._channel)
+        try:
+            response = await stub.List(api_pb2.ListPodResourcesRequest(), timeout=_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            await self.close()  # a new channel connects at once, an old one waits
+            raise PodResourcesError(f"{self.socket}: {error.details() or error.code().name}") from error
+        return Answer(
+            frozenset((pod.namespace, pod.name) for pod in response.pod_resources), tuple(holders_from(response))
+        )
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._channel is not None:
+            channel, self._channel = self._channel, None
+            await channel.close()
+
+
+def holders_from(response: api_pb2.ListPodResourcesResponse) -> list[Holder]:
+    """Collect the devices of each container; one resource may come in several parts, one for each NUMA node."""
+    holders = []
+    for pod in response.pod_resources:
+        for container in pod.containers:
+            devices = frozenset(
+                (part.resource_name, device_id) for part in container.devices for device_id in part.device_ids
+            )
+            if devices:
+                holders.append(Holder(pod.namespace, pod.name, container.name, devices))
+    return holders

@@ -1,0 +1,84 @@
+"""Writes ComputeNode statuses: only what differs, each object at most once a second, a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from supernode_deviceplugin.kube import ApiUnavailableError, ComputeNodes, NotFoundError
+
+__all__ = ["StatusWriter"]
+
+_SPACING_SECONDS: Final = 1.0
+_MAX_DELAY_SECONDS: Final = 30.0
+_PARALLEL: Final = 8
+_log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+
+class StatusWriter:
+    """Asks ``plan`` for each object that was marked, and writes what it returns; ``written`` hears of the result."""
+
+    def __init__(
+        self,
+        nodes: ComputeNodes,
+        plan: Callable[[str], tuple[str, Json] | None],
+        written: Callable[[Json], None],
+    ) -> None:
+        self._nodes = nodes
+        self._plan = plan
+        self._written = written
+        self._marked: set[str] = set()
+        self._not_before: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
+        self._wake = asyncio.Event()
+        self._gate = asyncio.Semaphore(_PARALLEL)
+
+    def mark(self, names: Iterable[str]) -> None:
+        """These may have changed."""
+        self._marked.update(names)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write for ever."""
+        while True:
+            timeout = self._next_due()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), timeout)
+            self._wake.clear()
+            now = time.monotonic()
+            due = {name for name in self._marked if self._not_before.get(name, now) <= now}
+            self._marked -= due
+            await asyncio.gather(*(self._write(name) for name in sorted(due)))
+
+    def _next_due(self) -> float | None:
+        if not self._marked:
+            return None
+        now = time.monotonic()
+        return max(0.01, min(self._not_before.get(name, now) for name in self._marked) - now)
+
+    async def _write(self, name: str) -> None:
+        planned = self._plan(name)
+        if planned is None:
+            return
+        uid, status = planned
+        delay = _SPACING_SECONDS
+        try:
+            async with self._gate:
+                obj = await self._nodes.patch_status(name, uid, status)
+            self._failures.pop(name, None)
+            self._written(obj)
+        except NotFoundError:
+            _log.info("ComputeNode is gone", extra={"compute_node": name})
+        except ApiUnavailableError as error:
+            failures = self._failures[name] = self._failures.get(name, 0) + 1
+            delay = min(_SPACING_SECONDS * 2 ** (failures - 1), _MAX_DELAY_SECONDS)
+            self._marked.add(name)
+            extra = {"compute_node": name, "problem": str(error), "retry_seconds": delay}
+            _log.warning("status could not be written", extra=extra)
+        self._not_before[name] = time.monotonic() + delay
