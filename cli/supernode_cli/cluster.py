@@ -29,7 +29,7 @@ def read_objects(kubeconfig: str | None, context: str | None) -> ClusterObjects:
     from kubernetes.config.config_exception import ConfigException
 
     try:
-        config.load_config(config_file=kubeconfig, context=context)
+        config.load_config(config_file=kubeconfig, context=context)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError, TypeError) as error:
         raise CliError(f"no usable kubeconfig: {error}. Set KUBECONFIG or pass --kubeconfig") from None
     api = client.ApiClient()

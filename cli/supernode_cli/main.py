@@ -43,7 +43,7 @@ def cli() -> None:
 @_OUTPUT
 def get(name: str | None, namespace: str | None, context: str | None, kubeconfig: str | None, output: str) -> None:
     """Show the machines of a cluster and what their workloads achieve."""
-    from supernode_dataplane.profile import ProfileNotFoundError
+    from supernode_dataplane.errors import ProfileNotFoundError
 
     from supernode_cli.cluster import read_objects
     from supernode_cli.report import report_machine
@@ -69,7 +69,7 @@ def get(name: str | None, namespace: str | None, context: str | None, kubeconfig
 @_OUTPUT
 def simulate(path: str, output: str) -> None:
     """Say what a workload does on a machine; needs no cluster."""
-    from supernode_dataplane.profile import ProfileNotFoundError
+    from supernode_dataplane.errors import ProfileNotFoundError
 
     from supernode_cli.report import report_scenario
     from supernode_cli.scenario import load_scenario
@@ -81,7 +81,7 @@ def simulate(path: str, output: str) -> None:
         raise CliError(f"{path}: machine.profile: {error}") from None
     workload = report.workloads[0]
     if workload.message:
-        raise CliError(f"{path}: {workload.message}")
+        raise CliError(f"{path}: {workload.message.removeprefix('spec.')}")
     _print([report], output)
 
 

@@ -56,8 +56,6 @@ PUBLISHED: Final = (
 
 
 def published(profile: str, figure: str, model: str | None = None) -> Published | None:
-    """Return the published value of a figure of a profile (and, for a workload's figure, of a model)."""
-    for entry in PUBLISHED:
-        if entry.profile == profile and entry.figure == figure and entry.model in (None, model):
-            return entry
-    return None
+    """Return the published value of a machine's figure (``model`` None) or of a workload's."""
+    wanted = (profile, figure, model)
+    return next((entry for entry in PUBLISHED if (entry.profile, entry.figure, entry.model) == wanted), None)

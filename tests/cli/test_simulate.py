@@ -85,7 +85,7 @@ def test_a_workload_manifest_is_a_scenario(tmp_path: Path) -> None:
         (changed(training__parallelism__tensr=16), "unknown field training.parallelism.tensr"),
         (changed(training__parallelism__tensor=-1), "training.parallelism.tensor"),
         (changed(training__globalBatchSize="many"), "training.globalBatchSize"),
-        (changed(training__parallelism={"tensor": 1, "pipeline": 1}), "GiB"),
+        (changed(training__globalBatchSize=768, training__parallelism={"tensor": 1, "pipeline": 1}), "GiB"),
         (changed(machine__nodes=49), "49"),
         (changed(training__tokens=1, training__steps=1), "tokens or steps"),
         (changed(stack="homegrown"), "stack"),
