@@ -70,26 +70,26 @@ def _kubernetes(name: str, seconds: int, *version: str) -> Binary:
 # In the order in which they are needed; seconds include downloading the modules.
 BINARIES: Final = (
     Binary("etcd", "etcd", "go.etcd.io/etcd/server/v3", 61),
-    _kubernetes("kube-apiserver", 303),
+    _kubernetes("kube-apiserver", 380),
     _kubernetes("kubectl", 32, "version", "--client"),
-    _kubernetes("kube-controller-manager", 114),
-    _kubernetes("kube-scheduler", 17),
-    Binary("containerd", "containerd", "github.com/containerd/containerd/v2/cmd/containerd", 66),
+    _kubernetes("kube-controller-manager", 156),
+    _kubernetes("kube-scheduler", 13),
+    Binary("containerd", "containerd", "github.com/containerd/containerd/v2/cmd/containerd", 70),
     Binary(
         "containerd-shim-runc-v2",
         "containerd",
         "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
-        21,
+        2,
         ("-v",),
     ),
-    Binary("ctr", "containerd", "github.com/containerd/containerd/v2/cmd/ctr", 24),
-    _kubernetes("kubelet", 30),
+    Binary("ctr", "containerd", "github.com/containerd/containerd/v2/cmd/ctr", 4),
+    _kubernetes("kubelet", 32),
     Binary("bridge", "cni", "github.com/containernetworking/plugins/plugins/main/bridge", 8, ()),
     Binary("loopback", "cni", "github.com/containernetworking/plugins/plugins/main/loopback", 3, ()),
     Binary("host-local", "cni", "github.com/containernetworking/plugins/plugins/ipam/host-local", 3, ()),
-    _kubernetes("kube-proxy", 17),
-    Binary("coredns", "coredns", "github.com/coredns/coredns", 136, ("-version",)),
-    Binary("helm", "helm", "helm.sh/helm/v4/cmd/helm", 115, ("version", "--short")),
+    _kubernetes("kube-proxy", 14),
+    Binary("coredns", "coredns", "github.com/coredns/coredns", 128, ("-version",)),
+    Binary("helm", "helm", "helm.sh/helm/v4/cmd/helm", 160, ("version", "--short")),
 )
 API_ONLY: Final = ("etcd", "kube-apiserver", "kubectl")
 

@@ -85,8 +85,7 @@ def _load(arguments: argparse.Namespace) -> None:
 
 
 def _image(arguments: argparse.Namespace) -> None:
-    if arguments.out is None or not arguments.out.exists():
-        system.ensure_packages()
+    system.ensure_packages()
     archive, _ = images.application_archive(_ROOT, arguments.out)
     print(archive)
 
@@ -101,12 +100,15 @@ def _env(arguments: argparse.Namespace) -> None:
         "KUBECONFIG": instance.kubeconfig,
         "SUPERNODE_INSTANCE": instance.name,
         "SUPERNODE_STATE": instance.state,
-        "SUPERNODE_NODE": NODE,
-        "SUPERNODE_NODE_ADDRESS": instance.node_address,
-        "SUPERNODE_HOST_ADDRESS": instance.host_address,
         "SUPERNODE_AUDIT_LOG": instance.log("audit"),
-        "SUPERNODE_KUBELET_DIR": instance.state / "kubelet",
     }
+    if not lifecycle.is_api_only(instance):
+        values |= {
+            "SUPERNODE_NODE": NODE,
+            "SUPERNODE_NODE_ADDRESS": instance.node_address,
+            "SUPERNODE_HOST_ADDRESS": instance.host_address,
+            "SUPERNODE_KUBELET_DIR": instance.state / "kubelet",
+        }
     located = {item.name: path for item in binaries.BINARIES if (path := binaries.locate(item))}
     for name in ("kubectl", "helm"):
         if name in located:

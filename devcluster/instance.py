@@ -28,7 +28,7 @@ SLOTS: Final = 16
 NODE: Final = "node-1"
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,18}[a-z0-9]|[a-z]")
 _SOCKET_BYTES: Final = 107
-_LONGEST_SOCKET: Final = "kubelet/device-plugins/kubelet_internal_checkpoint"
+_LONGEST_SOCKET: Final = "kubelet/device-plugins/kubelet.sock"
 _RESERVED: Final = ("slots", "shared")
 
 

@@ -78,9 +78,9 @@ def is_api_only(instance: Instance) -> bool:
 def up(name: str, options: Options, fresh: bool, images: Iterable[Path]) -> Instance:
     """Start an instance, or find it running, and wait until it can be used."""
     known = find(name)
-    if known and system.find_init(known) and not fresh:
-        if is_api_only(known) != options.api_only:
-            raise DevclusterError(f"instance {name} is up in the other form; cluster.py down --instance {name} --purge")
+    if known and not fresh and _plan(known) and is_api_only(known) != options.api_only:
+        raise DevclusterError(f"instance {name} exists in the other form (with or without a node); use --fresh")
+    if known and not fresh and system.find_init(known):
         say(f"instance {name} is already up")
         load(known, images)
         return known
@@ -184,8 +184,8 @@ def down(name: str, purge: bool) -> bool:
     instance = find(name)
     if instance is None:
         return False
-    with_node = not is_api_only(instance)
-    if with_node and os.geteuid() != 0 and (system.find_init(instance) or _plan(instance)):
+    with_node = not is_api_only(instance) and (os.geteuid() == 0 or _plan(instance) is not None)
+    if with_node and os.geteuid() != 0:
         raise DevclusterError(f"instance {name} has a node: stopping it needs root")
     _end(instance, kill=purge)
     if with_node:
