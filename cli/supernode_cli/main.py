@@ -43,10 +43,9 @@ def cli() -> None:
 @_OUTPUT
 def get(name: str | None, namespace: str | None, context: str | None, kubeconfig: str | None, output: str) -> None:
     """Show the machines of a cluster and what their workloads achieve."""
-    from supernode_dataplane.errors import ProfileNotFoundError
-
     from supernode_cli.cluster import read_objects
     from supernode_cli.report import report_machine
+    from supernode_dataplane.errors import ProfileNotFoundError
 
     objects = read_objects(kubeconfig, context)
     machines = [m for m in objects.super_nodes if name in (None, m["metadata"]["name"])]
@@ -69,10 +68,9 @@ def get(name: str | None, namespace: str | None, context: str | None, kubeconfig
 @_OUTPUT
 def simulate(path: str, output: str) -> None:
     """Say what a workload does on a machine; needs no cluster."""
-    from supernode_dataplane.errors import ProfileNotFoundError
-
     from supernode_cli.report import report_scenario
     from supernode_cli.scenario import load_scenario
+    from supernode_dataplane.errors import ProfileNotFoundError
 
     scenario = load_scenario(path)
     try:

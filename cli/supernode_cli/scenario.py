@@ -65,7 +65,8 @@ def load_scenario(path: str) -> Scenario:
 def _read(path: str) -> dict[str, Any]:
     try:
         text = click_stdin() if path == "-" else _read_file(path)
-        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        documents = [d for d in yaml.load_all(text, Loader=loader) if d is not None]
     except OSError as error:
         raise CliError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -73,6 +74,11 @@ def _read(path: str) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         problem = " ".join(str(error).split())
         raise CliError(f"{path}: is not YAML: {problem[:200]}") from None
+    workloads = [d for d in documents if isinstance(d, dict) and d.get("kind") == "SuperNodeWorkload"]
+    chosen = workloads if len(documents) > 1 else documents
+    if len(chosen) != 1:
+        raise CliError(f"{path}: needs one scenario or one SuperNodeWorkload, has {len(chosen)}")
+    (document,) = chosen
     if not isinstance(document, dict):
         raise CliError(f"{path}: a scenario is a mapping with model and training, this is {type(document).__name__}")
     return document
