@@ -1,15 +1,16 @@
 """The traditional cluster that a supernode is compared with, frozen before it was compared.
 
-Same model, sequence length, global and micro-batch, stack and virtual pipeline, on as many cards of the profile atlas-a2-cluster
-as the supernode's share has dies (a 910B is one die); tensor parallelism at most inside a server of 8 and a
-pipeline that keeps tensor x pipeline the same; recompute as memory demands; no fault, whole servers. For
-LLaMA-3.1-405B on 768 dies this is TP8 PP16 DP6.
+Same model, sequence length, global and micro-batch, stack and virtual pipeline, on as many cards of the profile
+atlas-a2-cluster as the supernode's share has dies (a 910B is one die); tensor parallelism at most inside a server of 8
+and a pipeline that keeps tensor x pipeline the same; recompute as memory demands; no fault, whole servers. For
+LLaMA-3.1-405B on 768 dies this is TP8 PP16 DP6, the frozen scenario of ``data/scenarios/baseline.yaml``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.resources import files
 from typing import Any, Final
 
 from supernode_dataplane.layout import check_layout
@@ -19,19 +20,39 @@ from supernode_dataplane.solving import solve
 from supernode_dataplane.spec import parse_training
 from supernode_dataplane.state import Problem, WorkloadResult
 
-__all__ = ["BASELINE_PROFILE", "baseline_ratio", "baseline_result", "baseline_training", "ratio_to_baseline"]
+__all__ = [
+    "BASELINE_PROFILE",
+    "baseline_ratio",
+    "baseline_result",
+    "baseline_scenario",
+    "baseline_training",
+    "ratio_to_baseline",
+]
 
 BASELINE_PROFILE: Final = "atlas-a2-cluster"
 
 
+def baseline_scenario() -> dict[str, Any]:
+    """Return the frozen scenario: machine, model, stack and training as in a scenario file."""
+    import yaml  # late: only who asks for the file pays for the reader
+
+    text = files("supernode_dataplane").joinpath("data", "scenarios", "baseline.yaml").read_text(encoding="utf-8")
+    scenario: dict[str, Any] = yaml.safe_load(text)
+    return scenario
+
+
 def baseline_training(training: TrainingSpec) -> TrainingSpec:
     """Return the same training laid out for servers of 8 cards."""
-    tensor = min(training.tensor, load_profile(BASELINE_PROFILE).dies_per_server)
-    return replace(training, tensor=tensor, pipeline=training.tensor * training.pipeline // tensor, data=None)
+    most = min(training.tensor, load_profile(BASELINE_PROFILE).dies_per_server)
+    product, model = training.tensor * training.pipeline, training.model
+    tensor = next(t for t in range(most, 0, -1) if product % t == 0 and model.heads % t == 0)
+    pipeline = product // tensor
+    chunks = min(training.virtual_pipeline, max(1, model.layers // pipeline)) if pipeline > 1 else 1
+    return replace(training, tensor=tensor, pipeline=pipeline, virtual_pipeline=chunks, data=None)
 
 
 def baseline_result(training: TrainingSpec, dies: int) -> WorkloadResult | None:
-    """Return the result of the same training on the traditional cluster; None when it has no such layout or does not fit."""
+    """Return what the same training gets on the traditional cluster; None when it has no layout or does not fit."""
     profile = load_profile(BASELINE_PROFILE)
     spec = baseline_training(training)
     if dies > profile.dies or check_layout(spec, dies, "the dies") is not None:
@@ -51,14 +72,15 @@ def baseline_ratio(training: TrainingSpec, dies: int, tokens_per_second_per_card
     spec = baseline_training(training)
     data = dies // (spec.tensor * spec.pipeline)
     words = (
-        f"{dies} x Ascend 910B in servers of 8 with RoCE, TP{spec.tensor} PP{spec.pipeline} DP{data} VPP{spec.virtual_pipeline}, "
-        f"{result.tokens_per_second_per_card:.1f} tokens/s a card, {result.recompute_fraction * 100:.0f} % of activations recomputed"
+        f"{dies} x Ascend 910B in servers of 8 with RoCE, TP{spec.tensor} PP{spec.pipeline} DP{data} "
+        f"VPP{spec.virtual_pipeline}, {result.tokens_per_second_per_card:.1f} tokens/s a card, "
+        f"{result.recompute_fraction * 100:.0f} % of activations recomputed"
     )
     return tokens_per_second_per_card / result.tokens_per_second_per_card, words
 
 
 def ratio_to_baseline(profile: Profile, spec: Mapping[str, Any], result: WorkloadResult) -> tuple[float, str] | None:
-    """Return the ratio of a result, for a SuperNodeWorkload.spec, to the traditional cluster; None when there is none."""
+    """Return a result's ratio to the traditional cluster, for a SuperNodeWorkload.spec; None when there is none."""
     training = parse_training(spec)
     if isinstance(training, Problem) or profile.name == BASELINE_PROFILE:
         return None

@@ -49,11 +49,13 @@ _EXPERT_KEYS: Final = frozenset(
 )
 _HARMLESS: Final = frozenset(
     {
-        "_name_or_path", "architectures", "attention_bias", "attention_dropout", "attn_pdrop", "auto_map", "bos_token_id",
-        "dtype", "embd_pdrop", "eos_token_id", "hidden_act", "activation_function", "id2label", "initializer_range",
-        "label2id", "layer_norm_eps", "layer_norm_epsilon", "max_window_layers", "mlp_bias", "model_type", "pad_token_id",
-        "pretraining_tp", "resid_pdrop", "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta", "scale_attn_weights",
-        "tokenizer_class", "torch_dtype", "transformers_version", "unk_token_id", "use_cache", "tie_word_embeddings",
+        "_name_or_path", "activation_function", "architectures", "attention_bias", "attention_dropout",
+        "attn_pdrop", "auto_map", "bos_token_id", "dtype", "embd_pdrop", "eos_token_id", "hidden_act",
+        "id2label", "initializer_range", "label2id", "layer_norm_eps", "layer_norm_epsilon",
+        "max_window_layers", "mlp_bias", "model_type", "pad_token_id", "pretraining_tp", "resid_pdrop",
+        "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta", "scale_attn_weights",
+        "tie_word_embeddings", "tokenizer_class", "torch_dtype", "transformers_version", "unk_token_id",
+        "use_cache",
     }
 )  # fmt: skip
 """Change neither FLOPs nor bytes by more than a rounding, or are read below."""
@@ -193,7 +195,8 @@ def _refuse_unknown(config: Mapping[str, Any]) -> None:
                 continue
             raise InvalidModelError("model.config.layer_types: only full_attention is modelled")
         raise InvalidModelError(
-            f"model.config.{key[:64]} is not understood and may change FLOPs, bytes or memory; leave it out if it does not"
+            f"model.config.{key[:64]} is not understood and may change FLOPs, bytes or memory; "
+            "leave it out if it does not"
         )
 
 

@@ -10,6 +10,8 @@ both have, in proportion to what remains of each; a group runs at the pace of th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,25 +19,30 @@ from numpy.typing import NDArray
 from supernode_dataplane.constants import LINK_EFFICIENCY, POD_EFFICIENCY
 from supernode_dataplane.profile import Profile
 
-__all__ = ["Cost", "LinkView", "data_cost", "pipeline_cost", "tensor_cost"]
+__all__ = ["Cost", "LinkView", "data_cost", "link_costs", "pipeline_cost", "tensor_cost"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
 class LinkView:
-    """What one workload may use: ``ports`` (dies of the machine, planes) 0 or 1; ``share`` as fabric.plane_share."""
+    """What one workload may use: ``ports`` (dies of the machine, planes) 0 or 1; ``share`` as fabric.plane_share.
+
+    ``ports`` None: every die has all of its ports. With ``share`` None too all pairs are alike, and the axis of planes
+    has length 1 in what follows, which is several times faster and gives the same figures.
+    """
 
     profile: Profile
-    ports: FloatArray
+    ports: FloatArray | None
     share: FloatArray | None
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one pattern: time, and port bytes (positions of the job, planes) per byte; sent equals received on each port."""
+    """Time and port bytes of a pattern; arrays (positions of the job, planes or 1), sent equals received on a port."""
 
     seconds_per_byte: float = 0.0
     latency_seconds: float = 0.0
@@ -58,7 +65,7 @@ class _Pairs:
     local: BoolArray
     remote: BoolArray
     weights: FloatArray
-    """S + (planes,): share of the pair's bytes on each plane."""
+    """S + (planes,), or S + (1,) when planes are alike: share of the pair's bytes on each plane."""
     capacity: FloatArray
 
 
@@ -68,14 +75,25 @@ def _pairs(view: LinkView, a: IntArray, b: IntArray) -> _Pairs:
     remote = server_a != server_b
     same_package = (a // profile.dies_per_package) == (b // profile.dies_per_package)
     local = ~remote & ~same_package
-    width = np.minimum(view.ports[a], view.ports[b])
+    on_bus = local | remote if profile.has_bus_between_servers else local
+    if view.ports is None and view.share is None:
+        capacity = np.full(remote.shape, float(profile.planes))
+        return _Pairs(same_package, local, remote, (on_bus / profile.planes)[..., None], capacity)
+    ones = np.ones((*np.broadcast_shapes(a.shape, b.shape), profile.planes))
+    width = ones if view.ports is None else np.minimum(view.ports[a], view.ports[b])
     if view.share is not None and profile.has_bus_between_servers:
         width = np.where(remote[..., None], width * view.share[server_a, server_b], width)
     capacity = width.sum(axis=-1)
-    on_bus = local | remote if profile.has_bus_between_servers else local
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weights = np.where((on_bus & (capacity > 0))[..., None], width / capacity[..., None], 0.0)
+    usable = (on_bus & (capacity > 0))[..., None]
+    weights = np.divide(width, capacity[..., None], out=np.zeros_like(width), where=usable)
     return _Pairs(same_package, local, remote, weights, capacity)
+
+
+def _shift(values: NDArray[T], by: int, axis: int) -> NDArray[T]:
+    """Return each one's neighbour on a ring (np.roll, at a fifth of its cost)."""
+    size = values.shape[axis]
+    shifted: NDArray[T] = np.take(values, (np.arange(size) + by) % size, axis=axis)
+    return shifted
 
 
 def _least(capacity: FloatArray, where: BoolArray) -> FloatArray:
@@ -108,11 +126,25 @@ def _latency(profile: Profile, local: bool, remote: bool) -> float:
     return profile.node_latency_seconds if local else profile.sio_latency_seconds
 
 
+def link_costs(view: LinkView, grid: IntArray, chunks: int) -> tuple[Cost, Cost, Cost]:
+    """Return the costs of tensor, pipeline and data groups for die numbers (pipeline, data, tensor)."""
+    if view.ports is None and view.share is None:
+        return _intact(view.profile, grid.shape, grid.tobytes(), chunks)
+    return tensor_cost(view, grid), pipeline_cost(view, grid, chunks), data_cost(view, grid)
+
+
+@lru_cache(maxsize=128)
+def _intact(profile: Profile, shape: tuple[int, ...], grid: bytes, chunks: int) -> tuple[Cost, Cost, Cost]:
+    """Costs on whole links depend on the place alone, and places change seldom: keep them."""
+    view, dies = LinkView(profile, None, None), np.frombuffer(grid, dtype=np.int64).reshape(shape)
+    return tensor_cost(view, dies), pipeline_cost(view, dies, chunks), data_cost(view, dies)
+
+
 def tensor_cost(view: LinkView, grid: IntArray) -> Cost:
     """Cost of one all-gather or reduce-scatter of the tensor groups, per byte of a shard.
 
-    ``grid`` (pipeline, data, tensor) holds die numbers. Each member sends its shard to every other: the other die of its
-    package over SIO, the rest through its ports; SIO and ports work at the same time.
+    ``grid`` (pipeline, data, tensor) holds die numbers. Each member sends its shard to every other: the other die of
+    its package over SIO, the rest through its ports; SIO and ports work at the same time.
     """
     profile, size = view.profile, grid.shape[2]
     if size == 1:
@@ -131,11 +163,11 @@ def tensor_cost(view: LinkView, grid: IntArray) -> Cost:
     package = np.where(pairs.same_package.sum(axis=2) > 1, _sio_per_byte(profile), 0.0)
     seconds = np.maximum(ports, package)
     any_remote = bool(pairs.remote.any())
-    planes = profile.planes
+    planes = pairs.weights.shape[-1]
     traffic = pairs.weights.sum(axis=2).reshape(-1, planes)
-    outside = (
-        np.where(pairs.remote[..., None], pairs.weights, 0.0).sum(axis=2).reshape(-1, planes) if any_remote else 0.0
-    )
+    outside: FloatArray | float = 0.0
+    if any_remote:
+        outside = np.where(pairs.remote[..., None], pairs.weights, 0.0).sum(axis=2).reshape(-1, planes)
     return Cost(
         seconds_per_byte=float(seconds.max()),
         latency_seconds=(size - 1) * _latency(profile, bool(pairs.local.any()), any_remote),
@@ -150,12 +182,12 @@ def tensor_cost(view: LinkView, grid: IntArray) -> Cost:
 def pipeline_cost(view: LinkView, grid: IntArray, chunks: int) -> Cost:
     """Cost of handing one activation to the next stage; ports: per byte of one micro-batch, both directions.
 
-    Each of ``chunks`` virtual stages hands on once forward and once back; between chunks the last stage hands to the first.
+    Each of ``chunks`` virtual stages hands on once forward and once back; between chunks the last hands to the first.
     """
     profile, stages = view.profile, grid.shape[0]
     if stages == 1:
         return Cost()
-    following = np.roll(grid, -1, axis=0)
+    following = _shift(grid, 1, 0)
     times = np.full(stages, float(chunks))
     times[-1] = chunks - 1.0
     pairs = _pairs(view, grid, following)
@@ -166,10 +198,10 @@ def pipeline_cost(view: LinkView, grid: IntArray, chunks: int) -> Cost:
     seconds = max(float(node_second[0]), float(pod_second[0]), _sio_per_byte(profile) if package.any() else 0.0)
     weights = pairs.weights * (2.0 * times)[:, None, None, None]
     outside = np.where(remote[..., None], weights, 0.0)
-    planes = profile.planes
+    planes = weights.shape[-1]
     # A port carries what its die hands on and what it gets back: bytes over the pair are the same both ways.
-    ports = (weights + np.roll(weights, 1, axis=0)).reshape(-1, planes) / 2.0
-    uplinks = (outside + np.roll(outside, 1, axis=0)).reshape(-1, planes) / 2.0
+    ports = (weights + _shift(weights, -1, 0)).reshape(-1, planes) / 2.0
+    uplinks = (outside + _shift(outside, -1, 0)).reshape(-1, planes) / 2.0
     any_remote = bool(remote.any())
     return Cost(
         seconds_per_byte=seconds,
@@ -190,7 +222,7 @@ def data_cost(view: LinkView, grid: IntArray) -> Cost:
     if size == 1:
         return Cost()
     rings = grid.transpose(0, 2, 1)
-    pairs = _pairs(view, rings, np.roll(rings, -1, axis=2))
+    pairs = _pairs(view, rings, _shift(rings, 1, 2))
     node_second = _per_byte(profile, _least(pairs.capacity, pairs.local), LINK_EFFICIENCY)
     pod_second = _remote_per_byte(profile, _least(pairs.capacity, pairs.remote))
     inside = np.maximum(node_second, np.where(pairs.same_package.any(axis=(1, 2)), _sio_per_byte(profile), 0.0))
@@ -212,7 +244,7 @@ def data_cost(view: LinkView, grid: IntArray) -> Cost:
 
 
 def _both_ways(weights: FloatArray) -> FloatArray:
-    """Return ring edges' weights (pipeline, tensor, data, planes) as loads by position: half to the next, half to the previous."""
-    load = (weights + np.roll(weights, 1, axis=2)) / 2.0
+    """Return ring edges' weights (pipeline, tensor, data, planes) as loads by position, half of them either way."""
+    load = (weights + _shift(weights, -1, 2)) / 2.0
     by_position: FloatArray = load.transpose(0, 2, 1, 3).reshape(-1, weights.shape[-1])
     return by_position

@@ -1,8 +1,9 @@
 """From API objects to the mathematics, and the digest of exactly what was read.
 
 Read are SuperNode.spec.profile, ComputeNode.spec, SuperNodeWorkload.spec and .status.placement.ranks; nothing else, so
-whatever stands in a ComputeNode's status changes neither figures nor digest. Objects are JSON dictionaries: what agents and users may have garbled
-is left out with a note rather than refused, because one bad part must not take the figures of the whole machine away.
+whatever stands in a ComputeNode's status changes neither figures nor digest. Objects are JSON dictionaries: what agents
+and users may have garbled is left out with a note rather than refused, because one bad part must not take the figures
+of the whole machine away.
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ def _digest(
     nodes: Sequence[Mapping[str, Any]],
     jobs: Sequence[tuple[str, Mapping[str, Any], Sequence[RankInput]]],
 ) -> str:
-    """Return 16 hex digits over canonical JSON of what was read; the order of objects and of list maps does not matter."""
+    """Return 16 hex digits over canonical JSON of what was read; the order of objects and list maps does not matter."""
     text = json.dumps(
         {
             "profile": [profile.name, profile.version],

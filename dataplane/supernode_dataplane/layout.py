@@ -68,7 +68,8 @@ def _check_model(spec: TrainingSpec) -> Problem | None:
     if pp * vpp > model.layers:
         return _bad(
             "virtualPipeline",
-            f"virtualPipeline {vpp} is more than the {model.layers // pp} layers that each of {pp} stages of {model.name} has",
+            f"virtualPipeline {vpp} is more than the {model.layers // pp} layers that each of {pp} stages of "
+            f"{model.name} has",
         )
     if vpp > 1 and pp == 1:
         return _bad("virtualPipeline", f"virtualPipeline {vpp} needs a pipeline of at least 2 stages")

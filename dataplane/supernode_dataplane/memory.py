@@ -1,8 +1,8 @@
 """HBM of one die in training: what each pipeline stage holds, and how much must be recomputed to fit.
 
 Weights and gradients of the die's own share, optimizer states sharded over data parallelism, activations in flight, and
-buffers. 1F1B holds ``stages - i`` micro-batches on stage i; interleaving holds 2 (stages - i - 1) + (v - 1) stages + 1 of
-the v times smaller chunks. Recomputing a share r of the layers keeps their input only and one layer's working set.
+buffers. 1F1B holds ``stages - i`` micro-batches on stage i; interleaving holds 2 (stages - i - 1) + (v - 1) stages + 1
+of the v times smaller chunks. Recomputing a share r of the layers keeps their input only and one layer's working set.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Memory:
 
 
 def die_parameters(spec: TrainingSpec) -> tuple[float, ...]:
-    """Return the parameters that a die of each stage holds; key-value heads are replicated where tensor exceeds them."""
+    """Return the parameters of a die of each stage; key-value heads are replicated where tensor exceeds them."""
     model, tp, stages = spec.model, spec.tensor, spec.pipeline
     query, key_value = model.attention_parameters
     layer = (query + model.ffn_parameters) / tp + key_value / min(tp, model.kv_heads) + 2 * model.hidden
@@ -67,7 +67,8 @@ def plan_memory(spec: TrainingSpec, dies: int, hbm_bytes: float) -> Memory | Pro
     layers = stage_layers(spec.model.layers, spec.pipeline)
     held = [n * count for n, count in zip(in_flight(spec, micro_batches), layers, strict=True)]
     fixed = [n * (WEIGHT_BYTES + GRADIENT_BYTES + OPTIMIZER_BYTES / data) + BUFFER_BYTES for n in parameters]
-    fixed[-1] += LOGIT_BYTES * spec.sequence_length * spec.micro_batch_size * spec.model.vocab / spec.tensor
+    logits = LOGIT_BYTES * spec.sequence_length * spec.micro_batch_size * spec.model.vocab / spec.tensor
+    fixed[-1] += logits
     saved = ACTIVATION_BYTES - RECOMPUTED_BYTES
     recompute = 0.0
     for base, count in zip(fixed, held, strict=True):
@@ -77,7 +78,8 @@ def plan_memory(spec: TrainingSpec, dies: int, hbm_bytes: float) -> Memory | Pro
             recompute = max(recompute, over / (count * saved * unit))
     working = saved * unit if recompute > 0 else 0.0
     if recompute > 1.0:
-        return _does_not_fit(spec, data, parameters, fixed, held, unit, hbm_bytes)
+        least = [base + (count * RECOMPUTED_BYTES + saved) * unit for base, count in zip(fixed, held, strict=True)]
+        return _does_not_fit(spec, data, hbm_bytes, parameters=parameters, least=least, logits=logits)
     used = tuple(
         base + count * (ACTIVATION_BYTES - saved * recompute) * unit + working
         for base, count in zip(fixed, held, strict=True)
@@ -86,28 +88,22 @@ def plan_memory(spec: TrainingSpec, dies: int, hbm_bytes: float) -> Memory | Pro
 
 
 def _does_not_fit(
-    spec: TrainingSpec,
-    data: int,
-    parameters: tuple[float, ...],
-    fixed: list[float],
-    held: list[float],
-    unit: float,
-    hbm_bytes: float,
+    spec: TrainingSpec, data: int, hbm_bytes: float, *, parameters: tuple[float, ...], least: list[float], logits: float
 ) -> Problem:
-    least = [
-        f + (n * RECOMPUTED_BYTES + ACTIVATION_BYTES - RECOMPUTED_BYTES) * unit
-        for f, n in zip(fixed, held, strict=True)
-    ]
     stage = max(range(len(least)), key=least.__getitem__)
-    count = parameters[stage]
-    weights, gradients, optimizer = count * WEIGHT_BYTES, count * GRADIENT_BYTES, count * OPTIMIZER_BYTES / data
-    logits = fixed[stage] - weights - gradients - optimizer - BUFFER_BYTES
-    activations = least[stage] - fixed[stage]
+    held = {
+        "weights": parameters[stage] * WEIGHT_BYTES,
+        "gradients": parameters[stage] * GRADIENT_BYTES,
+        f"optimizer over data {data}": parameters[stage] * OPTIMIZER_BYTES / data,
+        "logits": logits if stage == len(least) - 1 else 0.0,
+        "buffers": BUFFER_BYTES,
+    }
+    held["activations"] = least[stage] - sum(held.values())
+    arithmetic = " + ".join(f"{name} {size / _GIB:.1f}" for name, size in held.items())
     return Problem(
         "DoesNotFit",
         "spec.training.parallelism",
-        f"{spec.model.name} needs {least[stage] / _GIB:.1f} GiB on a die of stage {stage} even with full recompute, and a die has "
-        f"{hbm_bytes / _GIB:.0f} GiB: weights {weights / _GIB:.1f} + gradients {gradients / _GIB:.1f} + optimizer over data "
-        f"{data} {optimizer / _GIB:.1f} + activations {activations / _GIB:.1f} + logits {max(logits, 0.0) / _GIB:.1f} + buffers "
-        f"{BUFFER_BYTES / _GIB:.1f}; raise tensor, pipeline or the number of dies, or shorten sequenceLength or microBatchSize",
+        f"{spec.model.name} needs {least[stage] / _GIB:.1f} GiB on a die of stage {stage} even with full recompute, "
+        f"and a die has {hbm_bytes / _GIB:.0f} GiB: {arithmetic}; raise tensor, pipeline or the number of dies, or shorten "
+        "sequenceLength or microBatchSize",
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supernode_dataplane.layout import check_layout, data_parallel
-from supernode_dataplane.machine import PartInput, WorkloadInput
+from supernode_dataplane.machine import PartInput, RankInput, WorkloadInput
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.state import Problem
 
@@ -51,22 +51,25 @@ def describe_dies(profile: Profile, dies: int) -> str:
 
 def place(profile: Profile, workload: WorkloadInput, taken: BoolArray) -> Placed:
     """Return where the workload is; ``taken`` (dies,) is marked with its dies."""
-    dies: list[int] = []
-    links: list[list[bool]] = []
+    pieces: list[IntArray] = []
+    links: list[BoolArray] = []
     notes = list(workload.notes)
     spans, mismatched, idle, empty = [], [], [], []
     contested = 0
-    for rank in workload.ranks:
+    for rank in _expected(workload):
         held = 0
         for part in rank.parts:
-            mine, part_links, foreign, lost = _part(profile, part, taken)
-            dies += mine
-            links += part_links
-            held += len(mine)
-            contested += lost
+            if not 0 <= part.server < profile.servers:
+                notes.append(f"rank {rank.rank} names server {part.server}, which is not in the machine")
+                continue
+            mine, part_links, foreign = _part(profile, part, taken)
+            pieces.append(mine)
+            links.append(part_links)
+            held += mine.size
+            contested += len(part.dies) - mine.size
             if foreign and rank.rank not in mismatched:
                 mismatched.append(rank.rank)
-        if len({part.server for part in rank.parts if part.dies}) > 1:
+        if len(rank.parts) > 1 and len({part.server for part in rank.parts if part.dies}) > 1:
             spans.append(rank.rank)
         if not rank.running:
             idle.append(rank.rank)
@@ -74,14 +77,14 @@ def place(profile: Profile, workload: WorkloadInput, taken: BoolArray) -> Placed
             empty.append(rank.rank)
     if contested:
         notes.append(f"{contested} of its dies are also in another placement, which comes first and has them")
-    job = np.array(dies, dtype=np.int64)
+    job = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int64)
     waiting = _waiting_for_ranks(workload, idle, empty)
     problem, grid = workload.problem, None
     if problem is None and not waiting:
         problem, waiting, grid = _grid(profile, workload, job)
     return Placed(
         dies=job,
-        links=np.array(links, dtype=np.bool_).reshape(-1, profile.planes),
+        links=np.concatenate(links) if links else np.zeros((0, profile.planes), dtype=np.bool_),
         grid=grid,
         problem=problem,
         waiting="" if problem else waiting,
@@ -91,22 +94,30 @@ def place(profile: Profile, workload: WorkloadInput, taken: BoolArray) -> Placed
     )
 
 
-def _part(profile: Profile, part: PartInput, taken: BoolArray) -> tuple[list[int], list[list[bool]], bool, int]:
-    """Return the part's dies that are still free, their links, whether it has links of other dies, and dies lost."""
+def _expected(workload: WorkloadInput) -> list[RankInput]:
+    """Return the ranks that count: pods beyond a managed workload's size are on their way out and do no work."""
+    most = workload.expected_ranks
+    return [rank for rank in workload.ranks if most is None or rank.rank < most]
+
+
+def _part(profile: Profile, part: PartInput, taken: BoolArray) -> tuple[IntArray, BoolArray, bool]:
+    """Return the part's dies that are still free, their links, and whether it has links of other dies."""
     first, planes = part.server * profile.dies_per_server, profile.planes
-    mine = [first + die for die in part.dies if not taken[first + die]]
+    mine = np.array(part.dies, dtype=np.int64) + first
+    if taken[mine].any():
+        mine = mine[~taken[mine]]
     taken[mine] = True
-    lost = len(part.dies) - len(mine)
     if part.links is None:
-        return mine, [[True] * planes for _ in mine], False, lost
-    held = {divmod(link, planes) for link in part.links}
-    own = set(part.dies)
-    foreign = any(die not in own for die, _ in held)
-    return mine, [[(die - first, plane) in held for plane in range(planes)] for die in mine], foreign, lost
+        return mine, np.ones((mine.size, planes), dtype=np.bool_), False
+    held = np.zeros((profile.dies_per_server, planes), dtype=np.bool_)
+    held.reshape(-1)[list(part.links)] = True
+    foreign: BoolArray = np.logical_or.reduce(held, axis=1)
+    foreign[list(part.dies)] = False
+    return mine, held[mine - first], bool(foreign.any())
 
 
 def _waiting_for_ranks(workload: WorkloadInput, idle: list[int], empty: list[int]) -> str:
-    present = {rank.rank for rank in workload.ranks}
+    present = {rank.rank for rank in _expected(workload)}
     if workload.expected_ranks is not None:
         missing = [n for n in range(workload.expected_ranks) if n not in present]
         if missing:

@@ -1,7 +1,7 @@
 """Progress of a workload between two writes: linear in time from where it was last written, capped at the target.
 
-Pure: moments come in as seconds since 1970 and as RFC 3339 text. Arithmetic is exact (microseconds and decimals), so that at the predicted
-moment of completion the tokens are the target, not one less.
+Pure: moments come in as seconds since 1970 and as RFC 3339 text. Arithmetic is exact (microseconds and decimals), so
+that at the predicted moment of completion the tokens are the target, not one less.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Final
 
-__all__ = ["completion_epoch", "format_micro_time", "parse_time", "target_tokens", "tokens_at", "tokens_per_step"]
+__all__ = ["completion_epoch", "format_time", "parse_time", "target_tokens", "tokens_at", "tokens_per_step"]
 
 MAX_TOKENS: Final = (1 << 63) - 1
 """Largest integer that the API takes; an endless run stays there."""
@@ -81,7 +81,7 @@ def parse_time(text: str) -> int:
     return seconds * _MICRO + int((match[7] or "0").ljust(9, "0")[:6])
 
 
-def format_micro_time(epoch_seconds: float) -> str:
+def format_time(epoch_seconds: float) -> str:
     """Return a moment as Kubernetes' MicroTime: RFC 3339 in UTC with six digits."""
     micros = round(epoch_seconds * _MICRO)
     seconds, fraction = divmod(micros, _MICRO)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from supernode_dataplane.communication import Cost, LinkView, data_cost, pipeline_cost, tensor_cost
+from supernode_dataplane.communication import Cost, LinkView, link_costs
 from supernode_dataplane.fabric import Fabric, plane_share
 from supernode_dataplane.placing import Placed, names
 from supernode_dataplane.training import Plan, Step, training_step
@@ -49,19 +49,22 @@ def run_workload(fabric: Fabric, placed: Placed, plan: Plan, free: FloatArray | 
         raise ValueError("a workload without a grid cannot run")
     servers = grid.reshape(-1) // profile.dies_per_server
     active = np.bincount(servers, minlength=profile.servers).astype(np.float64)
-    ports = np.zeros((profile.dies, profile.planes))
-    ports[placed.dies] = fabric.ports[placed.dies] & placed.links
+    up = fabric.ports[placed.dies] & placed.links
+    ports: FloatArray | None = None
+    if not up.all():
+        ports = np.zeros((profile.dies, profile.planes))
+        ports[placed.dies] = up
     share = plane_share(fabric, active, free) if profile.has_bus_between_servers else None
     view = LinkView(profile, ports, share)
-    costs = (tensor_cost(view, grid), pipeline_cost(view, grid, plan.spec.virtual_pipeline), data_cost(view, grid))
+    costs = link_costs(view, grid, plan.spec.virtual_pipeline)
     step = training_step(profile, plan, *costs)
-    lost = ~fabric.healthy[grid].all(axis=(0, 2))
-    alive = int(np.count_nonzero(~lost))
+    whole = np.logical_and.reduce(fabric.healthy[grid], axis=(0, 2))
+    alive = int(np.count_nonzero(whole))
     runs = alive > 0 and np.isfinite(step.seconds)
     seconds = step.seconds * plan.data / alive if runs else float("inf")
     tokens = plan.spec.global_batch_size * plan.spec.sequence_length
     load, outside = _traffic(profile.planes, plan, costs, grid.size)
-    working = np.broadcast_to(~lost[None, :, None], grid.shape).reshape(-1)
+    working = np.broadcast_to(whole[None, :, None], grid.shape).reshape(-1)
     scale = (working / step.seconds)[:, None] if runs else np.zeros((grid.size, 1))
     uplinks = np.zeros((profile.servers, profile.planes))
     np.add.at(uplinks, servers, outside * scale)
@@ -74,8 +77,8 @@ def run_workload(fabric: Fabric, placed: Placed, plan: Plan, free: FloatArray | 
         working=working & runs,
         port_bytes_per_second=load * scale,
         uplink_bytes_per_second=uplinks,
-        waiting=_waiting(fabric, placed, ports, alive, bool(np.isfinite(step.seconds))),
-        notes=_notes(fabric, placed, costs, plan, ports, plan.data - alive),
+        waiting=_waiting(fabric, placed, up, alive, bool(np.isfinite(step.seconds))),
+        notes=_notes(fabric, placed, costs[0], plan, up=up, lost=plan.data - alive),
     )
 
 
@@ -91,7 +94,7 @@ def _traffic(planes: int, plan: Plan, costs: tuple[Cost, Cost, Cost], dies: int)
     return load, outside
 
 
-def _waiting(fabric: Fabric, placed: Placed, ports: FloatArray, alive: int, moves: bool) -> str:
+def _waiting(fabric: Fabric, placed: Placed, up: BoolArray, alive: int, moves: bool) -> str:
     profile = fabric.profile
     if not alive:
         broken = [int(n) for n in np.flatnonzero(~fabric.healthy[placed.dies])]
@@ -99,7 +102,7 @@ def _waiting(fabric: Fabric, placed: Placed, ports: FloatArray, alive: int, move
         where = f"server {first // profile.dies_per_server} die {first % profile.dies_per_server}"
         return f"{len(broken)} of its dies are broken, so that no data parallel replica is whole; the first is {where}"
     if not moves:
-        bare = placed.dies[~ports[placed.dies].any(axis=1)]
+        bare = placed.dies[~up.any(axis=1)]
         if bare.size:
             where = f"server {int(bare[0]) // profile.dies_per_server} die {int(bare[0]) % profile.dies_per_server}"
             return f"{bare.size} of its dies have no working bus link; the first is {where}"
@@ -107,27 +110,21 @@ def _waiting(fabric: Fabric, placed: Placed, ports: FloatArray, alive: int, move
     return ""
 
 
-def _notes(
-    fabric: Fabric, placed: Placed, costs: tuple[Cost, Cost, Cost], plan: Plan, ports: FloatArray, lost: int
-) -> tuple[str, ...]:
-    profile, tensor = fabric.profile, costs[0]
+def _notes(fabric: Fabric, placed: Placed, tensor: Cost, plan: Plan, *, up: BoolArray, lost: int) -> tuple[str, ...]:
+    profile = fabric.profile
     notes = []
     if tensor.remote_groups:
         way = "RDMA" if tensor.rdma else "the L2 switches"
         notes.append(
-            f"{tensor.remote_groups} of {tensor.groups} tensor groups span servers: their collectives cross {way} at lower "
-            "bandwidth and higher latency than inside a server; place each group on one server"
+            f"{tensor.remote_groups} of {tensor.groups} tensor groups span servers: their collectives cross {way} at "
+            "lower bandwidth and higher latency than inside a server; place each group on one server"
         )
-    if plan.spec.tensor * plan.spec.pipeline * plan.data > 1:
-        up = ports[placed.dies]
-        unheld = int(np.count_nonzero(~placed.links))
-        if unheld:
-            notes.append(
-                f"its containers hold {placed.links.size - unheld} of the {placed.links.size} bus links of its dies"
-            )
-        broken = int(np.count_nonzero(placed.links & (up == 0)))
-        if broken:
-            notes.append(f"{broken} of its bus links are broken; the slowest pair of dies sets the pace")
+    held = int(np.count_nonzero(placed.links))
+    if held < placed.links.size and placed.dies.size > 1:
+        notes.append(f"its containers hold {held} of the {placed.links.size} bus links of its dies")
+    broken = held - int(np.count_nonzero(up))
+    if broken and placed.dies.size > 1:
+        notes.append(f"{broken} of its bus links are broken; the slowest pair of dies sets the pace")
     if fabric.common is not None:
         servers = np.unique(placed.dies // profile.dies_per_server)
         hurt = [int(s) for s in servers if not fabric.uplinks[s][fabric.l1[s]].all()]
@@ -135,6 +132,7 @@ def _notes(
             notes.append(f"uplinks are broken on servers {names(hurt)}: less bandwidth between servers")
     if lost:
         notes.append(
-            f"{lost} of {plan.data} data parallel replicas have a broken die and are lost: the rate is {plan.data - lost}/{plan.data}"
+            f"{lost} of {plan.data} data parallel replicas have a broken die and are lost: "
+            f"the rate is {plan.data - lost}/{plan.data}"
         )
     return tuple(notes)

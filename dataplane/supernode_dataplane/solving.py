@@ -48,7 +48,7 @@ def solve(
     devices = device_state(fabric, placed, runs)
     state = fabric_state(fabric, runs)
     results = tuple(
-        _result(profile, workload, where, plan, run, shares, devices)
+        _result(profile, workload, where, plan, run=run, contended=shares, devices=devices)
         for workload, where, plan, run, shares in zip(ordered, placed, plans, runs, contended, strict=True)
     )
     return MachineState(
@@ -116,7 +116,8 @@ def _left(fabric: Fabric, runs: Sequence[Run | None], dies: FloatArray, index: i
     left = 1.0 - np.divide(others, capacity, out=np.ones_like(others), where=capacity > 0)
     total = dies.sum(axis=0)
     fair = np.divide(dies[index], total, out=np.ones_like(total), where=total > 0)[:, None]
-    return np.clip(np.maximum(left, fair), 0.0, 1.0)
+    share: FloatArray = np.clip(np.maximum(left, fair), 0.0, 1.0)
+    return share
 
 
 def _result(
@@ -124,11 +125,12 @@ def _result(
     workload: WorkloadInput,
     placed: Placed,
     plan: Plan | Problem | None,
+    *,
     run: Run | None,
     contended: bool,
     devices: DeviceState,
 ) -> WorkloadResult:
-    cards = np.unique(placed.dies // profile.dies_per_package).size
+    cards = len(set((placed.dies // profile.dies_per_package).tolist()))
     base = WorkloadResult(
         key=workload.key,
         problem=plan if isinstance(plan, Problem) else None,

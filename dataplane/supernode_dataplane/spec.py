@@ -1,4 +1,4 @@
-"""A SuperNodeWorkload's spec as a training run: fields read with the API's bounds, then model, layout and memory checked.
+"""A SuperNodeWorkload's spec as a training run: fields read with the API's bounds, then model, layout, memory checked.
 
 The API server validates objects with the same bounds; scenario files and objects from elsewhere meet them here. No
 pydantic: building the API's models would double the cold start of every process that only computes.

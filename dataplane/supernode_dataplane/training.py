@@ -1,12 +1,13 @@
 """The closed form of a training step.
 
-    step = (m + (stages - 1) / v) x (forward + backward + recompute + tensor collectives + point-to-point) of the slowest
-           stage + exposed gradient collectives + optimizer + host time
+    step = (m + (stages - 1) / v) x (forward + backward + recompute + tensor collectives + point-to-point)
+           + exposed gradient collectives + optimizer + host time
 
-with m micro-batches, v virtual stages. An operator takes max(FLOPs / (peak x efficiency), bytes / (HBM x efficiency)).
-A layer has four all-gathers or reduce-scatters in each direction (sequence-parallel tensor parallelism), and the four
-of the forward pass again where it is recomputed. Everything here is plain numbers for one layout; where the dies are
-enters by the costs of :mod:`supernode_dataplane.communication`.
+with m micro-batches, v virtual stages and the times of the slowest stage. An operator takes
+max(FLOPs / (peak x efficiency), bytes / (HBM x efficiency)). A layer has four all-gathers or reduce-scatters in each
+direction (sequence-parallel tensor parallelism), and the four of the forward pass again where it is recomputed.
+Everything here is plain numbers for one layout; where the dies are enters by the costs of
+:mod:`supernode_dataplane.communication`.
 """
 
 from __future__ import annotations
