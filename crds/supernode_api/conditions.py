@@ -71,6 +71,8 @@ class Reason(StrEnum):
     INVALID_PARALLELISM = "InvalidParallelism"
     DOES_NOT_FIT = "DoesNotFit"
     JOB_CONFLICT = "JobConflict"
+    JOB_REJECTED = "JobRejected"
+    NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
     WAITING_FOR_PODS = "WaitingForPods"
     UNSCHEDULABLE = "Unschedulable"
     INCOMPLETE = "Incomplete"

@@ -1,0 +1,109 @@
+"""The Indexed Job of a managed workload.
+
+One pod for each server, with all its dies and links. Failures never end it (nodes come and go); its pods end it by
+exiting 0 when the workload is complete.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supernode_api import SuperNodeWorkload
+from supernode_api.names import (
+    API_VERSION,
+    CABINET_PORT,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    NODE_LABEL,
+    SUPERNODE_LABEL,
+    WORKLOAD_LABEL,
+    cabinet_service_name,
+    managed_job_name,
+)
+from supernode_api.supernode import Resources
+from supernode_dataplane.profile import Profile
+from supernode_operator.domain.cabinets import PodSettings, container_security, pod_security
+from supernode_operator.domain.objects import Object, owner, owner_reference, subsumes, uid
+
+__all__ = ["CONTAINER", "build_job", "build_job_scale", "job_belongs"]
+
+CONTAINER = "worker"
+_FOREVER = 2147483647
+
+
+def build_job(
+    raw: Object, workload: SuperNodeWorkload, nodes: int, profile: Profile, resources: Resources, settings: PodSettings
+) -> dict[str, Any]:
+    """Build the Job; ``settings.namespace`` is the release namespace, where the cabinets answer."""
+    name, namespace = workload.metadata.name, str(workload.metadata.namespace)
+    labels = {WORKLOAD_LABEL: name, SUPERNODE_LABEL: workload.spec.super_node, MANAGED_BY_LABEL: MANAGED_BY}
+    return {
+        "metadata": {
+            "name": managed_job_name(name),
+            "namespace": namespace,
+            "labels": labels,
+            "ownerReferences": [owner_reference(API_VERSION, "SuperNodeWorkload", raw)],
+        },
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": nodes,
+            "parallelism": nodes,
+            "suspend": False,
+            "backoffLimit": _FOREVER,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+            },
+            "template": {"metadata": {"labels": labels}, "spec": _pod_spec(workload, profile, resources, settings)},
+        },
+    }
+
+
+def build_job_scale(job: Object, nodes: int, *, suspend: bool) -> dict[str, Any] | None:
+    """Build the merge patch that puts a Job's size and suspension right, or None; its template is immutable."""
+    desired = {"completions": nodes, "parallelism": nodes, "suspend": suspend}
+    if subsumes(job.get("spec") or {}, desired):
+        return None
+    metadata = {"uid": uid(job), "resourceVersion": job["metadata"]["resourceVersion"]}
+    return {"metadata": metadata, "spec": desired}
+
+
+def job_belongs(job: Object, workload: Object) -> bool:
+    """Whether a Job of the right name is this workload's own."""
+    reference = owner(job)
+    return reference is not None and reference.get("uid") == uid(workload)
+
+
+def _pod_spec(
+    workload: SuperNodeWorkload, profile: Profile, resources: Resources, settings: PodSettings
+) -> dict[str, Any]:
+    name, namespace = workload.metadata.name, workload.metadata.namespace
+    service = f"{cabinet_service_name(workload.spec.super_node)}.{settings.namespace}.svc:{CABINET_PORT}"
+    env = {
+        "SUPERNODE_WORKLOAD_URL": f"http://{service}/v1/workloads/{namespace}/{name}",
+        "SUPERNODE_WORKLOAD": f"{namespace}/{name}",
+    }
+    dies = profile.dies_per_server
+    devices = {resources.npu: str(dies), resources.bus_link: str(dies * profile.planes)}
+    return {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 5,
+        "nodeSelector": {NODE_LABEL: workload.spec.super_node},
+        "securityContext": pod_security(),
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": settings.image,
+                "imagePullPolicy": settings.image_pull_policy,
+                "command": ["python3", "-m", "supernode_workload"],
+                "env": [{"name": key, "value": value} for key, value in env.items()],
+                "resources": {
+                    "requests": {"cpu": "5m", "memory": "16Mi", **devices},
+                    "limits": {"memory": "64Mi", **devices},
+                },
+                "securityContext": container_security(),
+            }
+        ],
+    }

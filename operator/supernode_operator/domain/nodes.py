@@ -1,0 +1,117 @@
+"""Which Kubernetes nodes a SuperNode may use.
+
+The oldest SuperNode whose selector matches a node has it. A label of somebody else on it, or a foreign device plugin,
+keeps it out. Whether the kubelet is Ready decides nothing here: servers stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from supernode_api.conditions import Reason
+from supernode_api.names import NODE_LABEL
+from supernode_operator.domain.accept import Rejection, parse_super_node, reject_super_node
+from supernode_operator.domain.objects import (
+    Object,
+    age_key,
+    extended_quantity,
+    is_deleting,
+    labels,
+    name,
+    node_is_ready,
+    selects,
+)
+
+__all__ = ["NodeChoice", "Refusal", "choose_nodes", "resources_gone"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A node that matches and yet is not used."""
+
+    node: str
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChoice:
+    """The nodes of a SuperNode: usable ones, Ready ones first, and refused ones."""
+
+    usable: tuple[str, ...]
+    refused: tuple[Refusal, ...] = ()
+
+    @property
+    def matched(self) -> int:
+        """How many nodes the selector matches."""
+        return len(self.usable) + len(self.refused)
+
+
+def choose_nodes(
+    super_node: Object, everyone: Iterable[Object], nodes: Iterable[Object], compute_nodes: Iterable[Object]
+) -> NodeChoice:
+    """Choose among all nodes; ``compute_nodes`` are those of all SuperNodes (a node is taken while one is on it)."""
+    parsed = parse_super_node(super_node)
+    if isinstance(parsed, Rejection):
+        return NodeChoice(())
+    everyone = list(everyone)
+    elders = [
+        (name(sn), other)
+        for sn in sorted(everyone, key=age_key)
+        if age_key(sn) < age_key(super_node)
+        and not is_deleting(sn)
+        and reject_super_node(sn, everyone) is None
+        and not isinstance(other := parse_super_node(sn), Rejection)
+    ]
+    tenants: dict[str, str] = {}
+    for compute_node in compute_nodes:
+        spec = compute_node.get("spec") or {}
+        if spec.get("superNode") != name(super_node):
+            tenants.setdefault(str(spec.get("nodeName", "")), str(spec.get("superNode", "")))
+    known = {name(sn) for sn in everyone}
+    usable: list[Object] = []
+    refused: list[Refusal] = []
+    resources = (parsed.spec.resources.npu, parsed.spec.resources.bus_link)
+    for node in nodes:
+        if is_deleting(node) or not selects(parsed.spec.nodes.selector, labels(node)):
+            continue
+        elder = next((n for n, other in elders if selects(other.spec.nodes.selector, labels(node))), None)
+        refusal = _refuse(node, name(super_node), elder, tenants, known, resources)
+        if refusal is None:
+            usable.append(node)
+        else:
+            refused.append(refusal)
+    usable.sort(key=lambda node: (not node_is_ready(node), name(node)))
+    return NodeChoice(tuple(name(node) for node in usable), tuple(sorted(refused, key=lambda r: r.node)))
+
+
+def resources_gone(node: Object | None, resources: Iterable[str]) -> bool:
+    """Whether a node shows none of these resources any more; one that is gone or silent cannot say otherwise."""
+    if node is None or not node_is_ready(node):
+        return True
+    return all(extended_quantity(node, resource) == 0 for resource in resources)
+
+
+def _refuse(
+    node: Object, mine: str, elder: str | None, tenants: Mapping[str, str], known: set[str], resources: tuple[str, str]
+) -> Refusal | None:
+    where, label = name(node), labels(node).get(NODE_LABEL)
+    if elder is not None:
+        return Refusal(
+            where,
+            Reason.NODE_TAKEN,
+            f"node {where} belongs to the older SuperNode {elder}: change one of the selectors",
+        )
+    holder = tenants.get(where) or (label if label != mine and label in known else None)
+    if holder:
+        return Refusal(where, Reason.NODE_TAKEN, f"node {where} is not yet released by SuperNode {holder}")
+    if label is None:
+        for resource in resources:
+            if extended_quantity(node, resource):
+                return Refusal(
+                    where,
+                    Reason.FOREIGN_DEVICE_PLUGIN,
+                    f"node {where} already has {resource} from another device plugin: remove that, or choose other spec.resources",
+                )
+    return None

@@ -1,0 +1,64 @@
+"""Writing a status: only if it changed, at most once a second, with the version that it was computed from.
+
+Events follow the write that they report.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from supernode_api.names import API_VERSION
+from supernode_operator.domain.events import build_events
+from supernode_operator.domain.objects import Object
+from supernode_operator.engine.errors import ApiError, ConflictError
+from supernode_operator.engine.kinds import EVENT, Kind
+from supernode_operator.reconcilers.context import Context
+
+__all__ = ["write_status"]
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_SECONDS: Final = 1.0
+
+
+async def write_status(
+    ctx: Context, kind: Kind, obj: Object, status: Mapping[str, Any], model: type[BaseModel]
+) -> bool:
+    """Write a status if it says something new; False when it has to wait (the key is queued again)."""
+    old = obj.get("status") or {}
+    if _normal(model, old) == _normal(model, status):
+        return True
+    key = kind.key(obj)
+    wait = ctx.status_written.get(key, 0.0) + INTERVAL_SECONDS - time.monotonic()
+    if wait > 0:
+        ctx.requeue(key, wait)
+        return False
+    metadata = {k: obj["metadata"][k] for k in ("name", "namespace", "uid", "resourceVersion") if k in obj["metadata"]}
+    ctx.status_written[key] = time.monotonic()
+    await ctx.client.apply(kind, {"metadata": metadata, "status": status}, subresource="status")
+    await _report(ctx, kind, obj, old.get("conditions") or [], status.get("conditions") or [])
+    return True
+
+
+async def _report(ctx: Context, kind: Kind, obj: Object, old: list[Any], new: list[Any]) -> None:
+    for event in build_events(API_VERSION, kind.name, obj, old, new, ctx.now()):
+        log.info("transition", object=str(kind.key(obj)), reason=event["reason"], message=event["message"])
+        try:
+            await ctx.client.create(EVENT, event)
+        except ConflictError:
+            continue  # reported before a crash
+        except ApiError as error:  # an Event is a courtesy: it never holds up the work
+            log.warning("event not written", object=str(kind.key(obj)), error=str(error))
+
+
+def _normal(model: type[BaseModel], status: Mapping[str, Any]) -> Any:
+    """Bring a status into the form with all defaults, so that what the API server filled in is no difference."""
+    try:
+        return model.model_validate(status).model_dump(by_alias=True, exclude_none=True, mode="json")
+    except ValidationError:
+        return dict(status)
