@@ -18,8 +18,9 @@ venv: ## make the isolated Python environment from the lock file
 
 gen: venv ## generate everything that is generated: CRDs, gRPC stubs, reference pages
 	$(BIN)/python -m supernode_api.generate
-	$(BIN)/python tests/support/chart_values.py
+	$(BIN)/python -m supernode_deviceplugin.generate
 	$(BIN)/python tests/support/regenerate.py
+	$(BIN)/python tests/support/chart_values.py
 
 check: venv ## lint, types, import contracts
 	$(BIN)/ruff check .
