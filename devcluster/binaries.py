@@ -128,6 +128,8 @@ def ensure(names: Iterable[str] | None = None) -> dict[str, Path]:
     if missing:
         say(f"programs are built once and kept in {cache_root()}; a build that runs already is waited for")
         with locked(cache_root() / "lock"):
+            for rest in cache_root().glob(".*-*"):  # of builds that were killed
+                shutil.rmtree(rest, ignore_errors=True)
             go = _go()
             for index, binary in enumerate(missing, 1):
                 if not (path := locate(binary)):  # somebody else may have built it meanwhile

@@ -24,7 +24,7 @@ from apiclient import ApiClient
 from daemons import Options, Plan, build_plan, server_url
 from errors import DevclusterError, run, tail
 from images import archive_identity, pause_archive
-from instance import NODE, Instance, claim, find, release
+from instance import NODE, Instance, claim, find, locked, release, state_root
 from progress import say
 
 __all__ = [
@@ -75,8 +75,18 @@ def is_api_only(instance: Instance) -> bool:
     return plan is not None and not plan.network
 
 
+def _lock(name: str) -> Path:
+    return state_root() / "slots" / f"{name}.lock"
+
+
 def up(name: str, options: Options, fresh: bool, images: Iterable[Path]) -> Instance:
-    """Start an instance, or find it running, and wait until it can be used."""
+    """Start an instance, or find it running, and wait until it can be used; two callers take turns."""
+    find(name)  # refuses a wrong name before a lock is named after it
+    with locked(_lock(name)):
+        return _up(name, options, fresh, images)
+
+
+def _up(name: str, options: Options, fresh: bool, images: Iterable[Path]) -> Instance:
     known = find(name)
     if known and not fresh and _plan(known) and is_api_only(known) != options.api_only:
         raise DevclusterError(f"instance {name} exists in the other form (with or without a node); use --fresh")
@@ -89,7 +99,7 @@ def up(name: str, options: Options, fresh: bool, images: Iterable[Path]) -> Inst
     system.ensure_packages(options.api_only)
     found = binaries.ensure(_wanted(options))
     if known:
-        down(name, purge=fresh)
+        _down(known, purge=fresh)
     started = time.time()
     instance = claim(name)
     _write_files(instance, options, found)
@@ -181,12 +191,20 @@ def _node_ready(client: ApiClient, started: float) -> bool:
 
 def down(name: str, purge: bool) -> bool:
     """Stop an instance and remove its traces, also those of one that was killed; say whether there was one."""
-    instance = find(name)
-    if instance is None:
+    if find(name) is None:
         return False
+    with locked(_lock(name)):
+        if instance := find(name):
+            _down(instance, purge)
+        if purge:
+            _lock(name).unlink(missing_ok=True)
+    return True
+
+
+def _down(instance: Instance, purge: bool) -> None:
     with_node = not is_api_only(instance) and (os.geteuid() == 0 or _plan(instance) is not None)
     if with_node and os.geteuid() != 0:
-        raise DevclusterError(f"instance {name} has a node: stopping it needs root")
+        raise DevclusterError(f"instance {instance.name} has a node: stopping it needs root")
     _end(instance, kill=purge)
     if with_node:
         system.remove_network(instance)
@@ -197,7 +215,6 @@ def down(name: str, purge: bool) -> bool:
         if instance.state.exists():
             raise DevclusterError(f"{instance.state} could not be removed; look for processes that still use it")
         release(instance)
-    return True
 
 
 def _end(instance: Instance, kill: bool) -> None:
