@@ -104,6 +104,6 @@ def _does_not_fit(
         "DoesNotFit",
         "spec.training.parallelism",
         f"{spec.model.name} needs {least[stage] / _GIB:.1f} GiB on a die of stage {stage} even with full recompute, "
-        f"and a die has {hbm_bytes / _GIB:.0f} GiB: {arithmetic}; raise tensor, pipeline or the number of dies, or shorten "
-        "sequenceLength or microBatchSize",
+        f"and a die has {hbm_bytes / _GIB:.0f} GiB: {arithmetic}; raise tensor, pipeline or the number of dies, or "
+        "shorten sequenceLength or microBatchSize",
     )
