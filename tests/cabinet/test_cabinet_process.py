@@ -1,0 +1,153 @@
+"""The cabinet as a process beside a real API server."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cabinet.machines import (
+    NAME,
+    CabinetProcess,
+    cabinet_process,
+    compute_node,
+    eventually,
+    super_node,
+    workload,
+)
+from prometheus_client.parser import text_string_to_metric_families
+from support.apiserver import ApiServer
+
+pytestmark = pytest.mark.api
+
+_SSA = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
+_ROOT = "/apis/supernode.io/v1alpha1"
+
+
+def _path(item: dict[str, Any]) -> str:
+    plural = {"SuperNode": "supernodes", "ComputeNode": "computenodes", "SuperNodeWorkload": "supernodeworkloads"}
+    meta = item["metadata"]
+    scope = f"/namespaces/{meta['namespace']}" if "namespace" in meta else ""
+    return f"{_ROOT}{scope}/{plural[item['kind']]}/{meta['name']}"
+
+
+def _apply(server: ApiServer, item: dict[str, Any]) -> None:
+    """Apply an object with its status."""
+    body = {key: value for key, value in item.items() if key != "status"}
+    status, answer = server.request("PATCH", _path(item), body, content_type=_SSA, fieldManager="test", force="true")
+    assert status in (200, 201), answer
+    if item.get("status"):
+        patch = {"status": item["status"]}
+        status, answer = server.request("PATCH", f"{_path(item)}/status", patch, content_type=_MERGE)
+        assert status == 200, answer
+
+
+@pytest.fixture
+def machine(api_server: ApiServer) -> Iterator[ApiServer]:
+    """A machine of 48 servers in the API server, with one workload that runs on all of them."""
+    _apply(api_server, super_node())
+    for index in range(48):
+        holder = {"namespace": "default", "pod": f"llama-{index}", "container": "main", "dies": "0-15", "links": ""}
+        _apply(api_server, compute_node(index, allocations=[holder]))
+    _apply(api_server, workload())
+    yield api_server
+    api_server.remove_objects()
+
+
+@pytest.fixture
+def cabinet(machine: ApiServer, tmp_path: Path) -> Iterator[CabinetProcess]:
+    with cabinet_process(machine.kubeconfig, tmp_path / "cabinet.log") as process:
+        process.wait_ready()
+        yield process
+
+
+def _rates(cabinet: CabinetProcess) -> dict[str, float]:
+    families = text_string_to_metric_families(cabinet.get("/metrics")[1])
+    return {
+        s.name: s.value for family in families for s in family.samples if family.name.startswith("supernode_workload")
+    }
+
+
+def test_a_cabinet_serves_the_machine_that_the_api_server_has(cabinet: CabinetProcess) -> None:
+    machine = cabinet.json("/v1/machine")
+    assert machine["name"] == NAME
+    assert float(machine["workloads"]["default/llama"]["tokensPerSecond"]) > 0
+    assert _rates(cabinet)["supernode_workload_tokens_per_second"] == float(machine["performance"]["tokensPerSecond"])
+    view = cabinet.json("/v1/workloads/default/llama")
+    assert (view["state"], view["digest"], len(view["ranks"])) == ("Running", machine["digest"], 48)
+
+
+def test_a_change_is_published_within_a_second(machine: ApiServer, cabinet: CabinetProcess) -> None:
+    digest = cabinet.json("/v1/machine")["digest"]
+    began = time.monotonic()
+    _apply(machine, compute_node(0, faults=[{"name": "broken", "die": 3, "code": "80E18402"}]))
+    eventually(lambda: cabinet.json("/v1/machine")["digest"] != digest, "a new digest", 2)
+    assert time.monotonic() - began < 1.5
+    page = cabinet.get("/metrics")[1]
+    assert f'supernode_die_healthy{{supernode="{NAME}",cabinet="0",server="0",die="3"}} 0' in page
+    assert 'npu_chip_info_error_code{id="3"' in cabinet.get("/metrics/npu/0")[1]
+
+
+def test_a_deleted_super_node_leaves_an_idle_process_that_goes_on_when_it_is_back(
+    machine: ApiServer, cabinet: CabinetProcess
+) -> None:
+    machine.request("DELETE", f"{_ROOT}/supernodes/{NAME}")
+    eventually(lambda: cabinet.get("/v1/machine")[0] == 404, "idleness")
+    assert "does not exist" in cabinet.json("/v1/machine")["error"]
+    assert cabinet.get("/readyz")[0] == 200
+    assert "supernode_die" not in cabinet.get("/metrics")[1]
+    _apply(machine, super_node())
+    eventually(lambda: cabinet.get("/v1/machine")[0] == 200, "the machine again")
+
+
+def test_an_unknown_profile_is_said_and_not_ready(api_server: ApiServer, tmp_path: Path) -> None:
+    item = super_node("other")
+    item["spec"]["profile"] = "cloudmatrix-385"
+    _apply(api_server, item)
+    try:
+        with cabinet_process(api_server.kubeconfig, tmp_path / "log", SUPERNODE_NAME="other") as cabinet:
+            eventually(lambda: "cloudmatrix-385" in cabinet.get("/readyz")[1], "the reason")
+            assert cabinet.get("/readyz")[0] == 503
+            assert cabinet.get("/healthz")[0] == 200
+            assert "Traceback" not in cabinet.log.read_text()
+    finally:
+        api_server.remove_objects()
+
+
+def test_without_an_api_server_it_waits_and_says_so_once(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}
+    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+    user = {"name": "u", "user": {}}
+    document = {"apiVersion": "v1", "kind": "Config", "current-context": "c"}
+    kubeconfig.write_text(json.dumps({**document, "clusters": [cluster], "contexts": [context], "users": [user]}))
+    with cabinet_process(kubeconfig, tmp_path / "log") as cabinet:
+        eventually(lambda: cabinet.get("/healthz")[0] == 200, "health")
+        time.sleep(1.5)
+        assert cabinet.get("/readyz")[0] == 503
+        assert cabinet.get("/v1/machine")[0] == 404
+        log = cabinet.log.read_text()
+        assert log.count("cannot read SuperNode,") == 1
+        assert "Traceback" not in log
+
+
+def test_it_ends_quickly_on_sigterm(cabinet: CabinetProcess) -> None:
+    began = time.monotonic()
+    cabinet.process.send_signal(signal.SIGTERM)
+    assert cabinet.process.wait(5) == 0
+    assert time.monotonic() - began < 3
+    assert "Traceback" not in cabinet.log.read_text()
+
+
+def test_another_machines_objects_are_not_read(machine: ApiServer, cabinet: CabinetProcess) -> None:
+    digest = cabinet.json("/v1/machine")["digest"]
+    _apply(machine, compute_node(0, faults=[{"name": "broken", "die": 0}], name="other"))
+    _apply(machine, workload(2, name="foreign", super_node="other"))
+    time.sleep(0.5)
+    assert cabinet.json("/v1/machine")["digest"] == digest
+    assert cabinet.get("/v1/workloads/default/foreign")[0] == 404
