@@ -33,23 +33,23 @@ def controlled_api_server() -> Iterator[ApiServer]:
         yield server
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its level, and skip levels that this machine cannot run."""
-    required = required_levels()
-    found: dict[str, str] = {}
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark each test with its level, let ``-m`` choose, and skip what this machine cannot run of the rest."""
     for item in items:
         level = level_of((mark.name for mark in item.iter_markers()), getattr(item, "fixturenames", ()))
         item.stash[_level] = level
         if level != "pure":
             item.add_marker(level)
-        if level not in found:
-            found[level] = obstacle(level)
-        if found[level]:
-            item.add_marker(pytest.mark.skip(reason=f"level {level}: {found[level]}"))
+    yield
+    required = required_levels()
+    found = {level: obstacle(level) for level in {item.stash[_level] for item in items}}
     _obstacles.update({level: reason for level, reason in found.items() if reason})
     if forbidden := [f"{level} ({reason})" for level, reason in _obstacles.items() if level in required]:
         raise pytest.UsageError(f"required test levels cannot run here: {'; '.join(forbidden)}")
+    for item in items:
+        if reason := found[item.stash[_level]]:
+            item.add_marker(pytest.mark.skip(reason=f"level {item.stash[_level]}: {reason}"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -19,7 +19,7 @@ BASE = "/apis/supernode.io/v1alpha1"
 APPLY = "application/apply-patch+yaml"
 
 
-def create(server: ApiServer, path: str, body: dict[str, Any], **query: str) -> Any:
+def create(server: ApiServer, path: str, body: dict[str, Any], **query: Any) -> Any:
     status, answer = server.request("POST", f"{BASE}/{path}", body, **query)
     assert status == 201, answer
     return answer

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supernode_api import KINDS
@@ -79,6 +79,7 @@ def test_other_conditions_and_their_order_stay() -> None:
     assert find_condition(conditions, "Progressing") is None
 
 
+@settings(deadline=None)
 @given(st.text(max_size=3000))
 def test_a_message_never_exceeds_the_bound_of_the_api(message: str) -> None:
     conditions = set_condition([], ConditionType.READY, True, Reason.AS_EXPECTED, message, generation=1, now=NOW)

@@ -211,7 +211,7 @@ def _start(folder: Path, processes: list[subprocess.Popen[bytes]], controllers: 
     policy["rules"] = [reads, {"level": "Metadata"}]  # reads too: what a role grants is compared with what is called
     (instance.state / "etc" / "audit-policy.json").write_text(json.dumps(policy))
     daemons = build_plan(instance, Options(api_only=True, with_controllers=controllers), "").daemons
-    running = {}
+    running: dict[str, subprocess.Popen[bytes]] = {}
     for daemon in sorted(daemons, key=lambda one: one.after_api):
         if daemon.after_api and "ready" not in running:
             _wait_ready(running, instance)
@@ -275,6 +275,22 @@ def _install_crds(server: ApiServer) -> None:
     for plural in names:  # a list that is answered says more than the condition Established: storage is there too
         path = f"/apis/supernode.io/v1alpha1/{plural}"
         _wait(lambda path=path: server.request("GET", path)[0] == 200, path, None)  # type: ignore[misc]
+
+    _wait(lambda: _published(server, set(names)), "discovery of our kinds", None)
+    shutil.rmtree(server.folder / "kube-cache", ignore_errors=True)  # kubectl may have looked too early
+
+
+def _published(server: ApiServer, plurals: set[str]) -> bool:
+    """Whether discovery, and the schemas that kubectl explains and validates by, have our kinds: both come late."""
+    accept = {"Accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"}
+    groups = server.request("GET", "/apis", headers=accept)[1]["items"]
+    ours = [group for group in groups if group["metadata"]["name"] == "supernode.io"]
+    found = {
+        resource["resource"] for group in ours for version in group["versions"] for resource in version["resources"]
+    }
+    status, answer = server.request("GET", "/openapi/v3/apis/supernode.io/v1alpha1")
+    paths = set(answer["paths"]) if status == 200 else set()
+    return plurals <= found and {f"/apis/supernode.io/v1alpha1/{name}" for name in plurals} <= paths
 
 
 def _wait(test: Callable[[], bool], what: str, instance: Instance | None, limit_seconds: float = 60) -> None:
