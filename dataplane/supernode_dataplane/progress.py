@@ -6,6 +6,7 @@ that at the predicted moment of completion the tokens are the target, not one le
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from fractions import Fraction
@@ -17,6 +18,8 @@ MAX_TOKENS: Final = (1 << 63) - 1
 """Largest integer that the API takes; an endless run stays there."""
 _MICRO: Final = 1_000_000
 _DAY: Final = 86_400
+_END_OF_TIME: Final = 253_402_300_800 * _MICRO
+"""The year 10000, which RFC 3339 cannot write."""
 _TIME: Final = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d\d):(\d\d))", re.ASCII
 )
@@ -50,7 +53,7 @@ def tokens_at(progress: Mapping[str, Any] | None, target: int | None, now_epoch_
 
 
 def completion_epoch(progress: Mapping[str, Any] | None, target: int | None) -> float | None:
-    """Return the moment at which the target is reached, to the microsecond; None when it never is.
+    """Return the moment at which the target is reached, to the microsecond; None when it never is, or after year 9999.
 
     ``tokens_at`` of that moment is the target exactly.
     """
@@ -62,8 +65,12 @@ def completion_epoch(progress: Mapping[str, Any] | None, target: int | None) -> 
         return at / _MICRO
     if rate <= 0:
         return None
-    micros = -((-left * _MICRO) // rate)  # rounded up: one microsecond early would be one token short
-    return (at + int(micros)) / _MICRO
+    # Rounded up, also in the floating point: one microsecond early would be one token short.
+    micros = at - int((-left * _MICRO) // rate)
+    if micros >= _END_OF_TIME:
+        return None
+    epoch = micros / _MICRO
+    return epoch if round(epoch * _MICRO) >= micros else math.nextafter(epoch, math.inf)
 
 
 def parse_time(text: str) -> int:

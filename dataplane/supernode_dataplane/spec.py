@@ -36,11 +36,11 @@ def parse_training(spec: Mapping[str, Any]) -> TrainingSpec | Problem:
         layout = _mapping(training, "parallelism", "spec.training", {})
         model = _model(_mapping(spec, "model", "spec"))
         stack = spec.get("stack", "vendor-tuned")
-        if stack not in FIXED_LAYER_SECONDS:
+        if not isinstance(stack, str) or stack not in FIXED_LAYER_SECONDS:
             raise _FieldError("spec.stack", f"must be one of {', '.join(sorted(FIXED_LAYER_SECONDS))}")
         return TrainingSpec(
             model=model,
-            stack=str(stack),
+            stack=stack,
             sequence_length=_whole(training, "sequenceLength", "spec.training", 1 << 24),
             global_batch_size=_whole(training, "globalBatchSize", "spec.training", 1 << 20),
             micro_batch_size=_whole(training, "microBatchSize", "spec.training", 4096, 1),

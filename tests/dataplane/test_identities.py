@@ -102,7 +102,7 @@ def test_every_constant_has_a_unit_a_source_and_a_status_and_a_name_of_its_own()
 
 
 def test_an_unknown_profile_is_named_with_the_known_ones():
-    with pytest.raises(ProfileNotFoundError, match="no hardware profile 'nvl72'.*atlas-a2-cluster, cloudmatrix-384"):
+    with pytest.raises(ProfileNotFoundError, match=r"no hardware profile 'nvl72'.*atlas-a2-cluster, cloudmatrix-384"):
         load_profile("nvl72")
 
 

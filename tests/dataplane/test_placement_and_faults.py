@@ -173,7 +173,8 @@ def test_a_die_that_two_workloads_name_belongs_to_the_first():
     assert (first.key, first.dies, second.dies) == ("team/a", 32, 16)
     assert first.tokens_per_second > 0
     assert second.notes == ("16 of its dies are also in another placement, which comes first and has them",)
-    assert second.tokens_per_second == 0 and second.waiting == "1 of 2 ranks hold no dies: 1"
+    assert second.tokens_per_second == 0
+    assert second.waiting == "1 of 2 ranks hold no dies: 1"
     assert np.count_nonzero(state.devices.owner >= 0) == 48
 
 

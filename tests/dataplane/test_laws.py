@@ -1,0 +1,162 @@
+"""Laws that hold for any faults, links and placements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from supernode_api.ranges import format_ranges
+from supernode_dataplane import load_profile
+from supernode_dataplane.communication import LinkView, data_cost, pipeline_cost, tensor_cost
+from supernode_dataplane.state import MachineState
+from support.machines import SMALL, only, ranks_of_parts, run, workload
+
+CM = load_profile("cloudmatrix-384")
+FAULTS = st.one_of(
+    st.builds(lambda die: {"die": die}, st.integers(0, 15)),
+    st.builds(lambda die, plane: {"diePort": {"die": die, "plane": plane}}, st.integers(0, 15), st.integers(0, 6)),
+    st.builds(lambda plane, port: {"uplink": {"plane": plane, "port": port}}, st.integers(0, 6), st.integers(0, 15)),
+    st.builds(lambda plane: {"l1": {"plane": plane}}, st.integers(0, 6)),
+)
+MACHINE_FAULTS = st.dictionaries(st.integers(0, 4), st.lists(FAULTS, max_size=6), max_size=4)
+
+
+@st.composite
+def placements(draw: st.DrawFn, dies: int = 32) -> list[dict[str, Any]]:
+    """Ranks that hold 32 dies of five servers, in any order, with all or some of their links."""
+    chosen = draw(st.permutations(range(80)))[:dies]
+    parts = []
+    for rank in range(0, dies, 4):
+        servers: dict[int, list[int]] = {}
+        for die in chosen[rank : rank + 4]:
+            servers.setdefault(die // 16, []).append(die % 16)
+        of_rank = []
+        for server, held in servers.items():
+            links = draw(st.sampled_from(["all", "most"]))
+            ports = [die * 7 + plane for die in held for plane in range(7) if plane != 3]
+            of_rank.append((server, format_ranges(held), "all" if links == "all" else format_ranges(ports)))
+        parts.append(of_rank)
+    return ranks_of_parts(parts)
+
+
+LAYOUTS = st.sampled_from([(8, 2, 2), (8, 4, 1), (4, 2, 1), (2, 4, 4), (1, 2, 1), (1, 1, 1), (16, 2, 1), (32, 1, 1)])
+SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def solved(
+    ranks: list[dict[str, Any]], layout: tuple[int, int, int], faults: dict[int, list[dict[str, Any]]]
+) -> MachineState:
+    tensor, pipeline, chunks = layout
+    base = {**SMALL, "training": {**SMALL["training"], "globalBatchSize": 64}}
+    job = workload("a", ranks=ranks, base=base, tensor=tensor, pipeline=pipeline, virtualPipeline=chunks)
+    return run(job, faults=faults)
+
+
+@SLOW
+@given(placements(), LAYOUTS, MACHINE_FAULTS, st.integers(0, 4), FAULTS)
+def test_one_more_failure_never_makes_a_workload_faster(ranks, layout, faults, server, fault):
+    before = only(solved(ranks, layout, faults))
+    worse = {**faults, server: [*faults.get(server, []), fault]}
+    after = only(solved(ranks, layout, worse))
+    assert before.problem is None
+    assert after.tokens_per_second <= before.tokens_per_second * (1 + 1e-12)
+
+
+@SLOW
+@given(placements(), LAYOUTS, MACHINE_FAULTS, st.data())
+def test_more_links_never_make_a_workload_slower(ranks, layout, faults, data):
+    fewer = only(solved(ranks, layout, faults))
+    index = data.draw(st.integers(0, len(ranks) - 1))
+    more = [dict(rank) for rank in ranks]
+    more[index] = {**more[index], "parts": [{**part, "links": "all"} for part in more[index]["parts"]]}
+    assert only(solved(more, layout, faults)).tokens_per_second >= fewer.tokens_per_second * (1 - 1e-12)
+
+
+@SLOW
+@given(placements(), LAYOUTS, MACHINE_FAULTS)
+def test_every_reading_is_consistent_with_every_other(ranks, layout, faults):
+    state = solved(ranks, layout, faults)
+    check_readings(state)
+
+
+def check_readings(state: MachineState) -> None:
+    """The invariants of telemetry, for any state."""
+    dies, fabric = state.devices, state.fabric
+    rate = CM.port_bytes_per_second * (1 + 1e-9)
+    for port in (dies.port_tx_bytes_per_second, dies.port_rx_bytes_per_second):
+        assert np.isfinite(port).all()
+        assert port.max(initial=0.0) <= rate
+        assert (port[~dies.port_up] == 0).all(), "a port that is down carries nothing"
+    assert dies.port_tx_bytes_per_second.sum() == dies.port_rx_bytes_per_second.sum()
+    for uplink in (fabric.uplink_tx_bytes_per_second, fabric.uplink_rx_bytes_per_second):
+        assert uplink.max(initial=0.0) <= rate
+        assert (uplink[~fabric.uplink_up] == 0).all()
+    assert np.isclose(fabric.uplink_tx_bytes_per_second.sum(), fabric.l2_rx_bytes_per_second.sum())
+    assert np.isclose(fabric.l2_rx_bytes_per_second.sum(), fabric.l2_tx_bytes_per_second.sum())
+    assert fabric.uplink_tx_bytes_per_second.sum() <= dies.port_tx_bytes_per_second.sum() * (1 + 1e-9)
+    assert (dies.hbm_used_bytes <= dies.hbm_total_bytes).all()
+    for share in (dies.utilisation, dies.cube_utilisation, dies.vector_utilisation, dies.hbm_bandwidth_utilisation):
+        assert ((share >= 0) & (share <= 1)).all()
+    assert (dies.cube_utilisation <= dies.utilisation + 1e-12).all()
+    for index, result in enumerate(state.workloads):
+        mine = dies.owner == index
+        assert np.isclose(dies.tokens_per_second[mine].sum(), result.tokens_per_second, rtol=1e-12)
+        assert np.isclose(dies.power_watts[mine].sum(), result.power_watts) or result.tokens_per_second == 0
+        assert int(mine.sum()) == result.dies
+    idle = (dies.owner < 0) | ~dies.healthy
+    for reading in (dies.utilisation, dies.tokens_per_second, dies.cube_utilisation, dies.hbm_bandwidth_utilisation):
+        assert not reading[idle].any()
+    assert not dies.port_tx_bytes_per_second[idle].any()
+    assert (dies.hbm_used_bytes[idle] == CM.hbm_idle_bytes).all()
+    assert (dies.power_watts[idle] == CM.package_idle_watts / 2).all()
+    assert (dies.power_watts >= CM.package_idle_watts / 2).all()
+    assert state.power_watts <= CM.rated_watts
+    assert np.isclose(state.tokens_per_second, sum(r.tokens_per_second for r in state.workloads))
+
+
+@settings(SLOW, max_examples=25)
+@given(MACHINE_FAULTS, st.integers(0, 2**32 - 1))
+def test_several_workloads_at_once_never_get_more_than_the_links_carry(faults, seed):
+    order = np.random.default_rng(seed).permutation(80)
+    base = {**SMALL, "training": {**SMALL["training"], "globalBatchSize": 64}}
+    jobs = []
+    for index in range(4):
+        mine = order[index * 16 : index * 16 + 16]
+        parts = [[(int(die) // 16, str(int(die) % 16)) for die in mine[rank : rank + 8]] for rank in (0, 8)]
+        jobs.append(workload(f"w{index}", ranks=ranks_of_parts(merged(parts)), base=base, tensor=(16, 8, 2, 1)[index]))
+    together = run(*jobs, faults=faults)
+    check_readings(together)
+    for job, result in zip(jobs, together.workloads, strict=True):
+        assert result.problem is None
+        assert result.tokens_per_second <= only(run(job, faults=faults)).tokens_per_second * (1 + 1e-9)
+
+
+def merged(parts: list[list[tuple[int, str]]]) -> list[list[tuple[int, str]]]:
+    """Parts of one server become one."""
+    result = []
+    for of_rank in parts:
+        servers: dict[int, list[int]] = {}
+        for server, die in of_rank:
+            servers.setdefault(server, []).append(int(die))
+        result.append([(server, format_ranges(dies)) for server, dies in servers.items()])
+    return result
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.permutations(range(64)), LAYOUTS)
+def test_links_that_are_all_whole_cost_the_same_when_looked_at_one_by_one(order, layout):
+    tensor, pipeline, chunks = layout
+    grid = np.array(order[: 64 // (tensor * pipeline) * tensor * pipeline], dtype=np.int64).reshape(
+        pipeline, -1, tensor
+    )
+    alike = LinkView(CM, None, None)
+    each = LinkView(CM, np.ones((CM.dies, CM.planes)), np.ones((CM.servers, CM.servers, CM.planes)))
+    for cost in (tensor_cost, data_cost, lambda view, dies: pipeline_cost(view, dies, chunks)):
+        one, many = cost(alike, grid), cost(each, grid)
+        assert np.isclose(one.seconds_per_byte, many.seconds_per_byte, rtol=1e-12)
+        assert one.latency_seconds == many.latency_seconds
+        assert np.allclose(one.ports * np.ones(CM.planes), many.ports)
+        assert np.allclose(one.uplinks * np.ones(CM.planes), many.uplinks)

@@ -1,0 +1,157 @@
+"""Configs of one's own: what is understood, what is refused by name, and no traceback whatever the JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supernode_dataplane import InvalidModelError, ModelNotFoundError, load_model, model_names
+from supernode_dataplane.catalogue import Model, parse_config
+
+LLAMA_8B: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "attention_bias": False,
+    "bos_token_id": 128000,
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "initializer_range": 0.02,
+    "intermediate_size": 14336,
+    "max_position_embeddings": 131072,
+    "model_type": "llama",
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "pretraining_tp": 1,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": {"factor": 8.0, "rope_type": "llama3"},
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.42.3",
+    "use_cache": True,
+    "vocab_size": 128256,
+}
+
+
+def parse(**changes: Any) -> Model:
+    config = {**LLAMA_8B, **changes}
+    return parse_config(json.dumps({key: value for key, value in config.items() if value is not ...}))
+
+
+def test_a_config_as_published_is_the_model_of_the_catalogue():
+    model, known = parse(), load_model("llama-3.1-8b")
+    assert model.parameters == known.parameters
+    assert model.training_flops_per_token(4096) == known.training_flops_per_token(4096)
+
+
+def test_every_model_of_the_catalogue_can_be_read():
+    assert len(model_names()) == 10
+    for name in model_names():
+        assert load_model(name).parameters > 6e9
+
+
+def test_an_unknown_name_lists_near_ones():
+    with pytest.raises(ModelNotFoundError, match="near: qwen3-8b"):
+        load_model("qwen3-7b")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "qwen3_moe", "num_experts": 128},
+        {"model_type": "mixtral", "num_local_experts": 8},
+        {"model_type": "deepseek_v3", "n_routed_experts": 256},
+        {"model_type": "llama", "moe_intermediate_size": 768},
+    ],
+)
+def test_mixtures_of_experts_are_refused_as_not_modelled_yet(config: dict[str, Any]):
+    with pytest.raises(InvalidModelError, match="mixture-of-experts training is not modelled yet"):
+        parse(**config)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kv_lora_rank": 512}, "kv_lora_rank is not understood"),
+        ({"full_attention_interval": 4}, "full_attention_interval is not understood"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config is not understood"),
+        ({"num_nextn_predict_layers": 1}, "num_nextn_predict_layers is not understood"),
+        ({"sliding_window": 4096}, "sliding_window: sliding-window attention"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types: only full_attention"),
+        ({"model_type": "mamba"}, "model_type is 'mamba', which is not modelled"),
+        ({"model_type": ...}, "model_type is missing"),
+        ({"model_type": 3}, "model_type is '3'"),
+        ({"hidden_size": ...}, "hidden_size is missing"),
+        ({"hidden_size": 0}, "hidden_size must be a whole number from 1"),
+        ({"hidden_size": 1 << 60}, "hidden_size must be a whole number"),
+        ({"vocab_size": "128256"}, "vocab_size must be a whole number"),
+        ({"num_hidden_layers": True}, "num_hidden_layers must be a whole number"),
+        ({"intermediate_size": 14336.5}, "intermediate_size must be a whole number"),
+        ({"num_attention_heads": 33}, "num_key_value_heads 8 does not divide num_attention_heads 33"),
+        ({"num_attention_heads": 24, "num_key_value_heads": 8}, "24 does not divide hidden_size 4096; give head_dim"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings must be true or false"),
+    ],
+)
+def test_what_is_wrong_or_changes_the_costs_is_named(change: dict[str, Any], words: str):
+    with pytest.raises(InvalidModelError) as caught:
+        parse(**change)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sliding_window": None},
+        {"sliding_window": 131072, "use_sliding_window": False},
+        {"layer_types": ["full_attention"] * 32},
+        {"num_experts": None},
+        {"num_experts": 0},
+        {"tie_word_embeddings": True},
+        {"num_key_value_heads": ...},
+        {"head_dim": 64},
+    ],
+)
+def test_what_changes_nothing_or_is_understood_is_taken(change: dict[str, Any]):
+    assert parse(**change).hidden == 4096
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "null", '"a"', "[" * 16000, "9" * 5000, '{"hidden_size": NaN}', "\x00"]
+)
+def test_what_is_no_config_is_refused(text: str):
+    with pytest.raises(InvalidModelError):
+        parse_config(text)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-10, 1 << 70) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+KEYS = st.sampled_from([*LLAMA_8B, "head_dim", "sliding_window", "layer_types", "num_experts"]) | st.text(max_size=6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(KEYS, VALUES, max_size=6), st.sets(st.sampled_from(sorted(LLAMA_8B)), max_size=3))
+def test_any_json_is_a_model_or_one_clear_error(changes: dict[str, Any], dropped: set[str]):
+    config = {**LLAMA_8B, **changes}
+    text = json.dumps({key: value for key, value in config.items() if key not in dropped})
+    try:
+        model = parse_config(text)
+    except InvalidModelError as error:
+        message = str(error)
+    else:
+        message = f"model.config has {model.parameters} parameters"
+    assert message.startswith("model.config")
+    assert len(message) < 400
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_is_a_model_or_one_clear_error(text: str):
+    with pytest.raises(InvalidModelError):
+        parse_config(text)
