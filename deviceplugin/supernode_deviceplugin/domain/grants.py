@@ -15,8 +15,8 @@ from supernode_deviceplugin.domain.devices import DIE, Device
 
 __all__ = ["OPEN_SECONDS", "PENDING_SECONDS", "Grants"]
 
-OPEN_SECONDS = 2.0
-"""How long a container may take from one resource to the next."""
+OPEN_SECONDS = 30.0
+"""How long a container may take from one resource to the next: seconds on a machine where 48 pods start at once."""
 PENDING_SECONDS = 10.0
 """How long an allocation that PodResources never showed counts as held (its pod was refused for another reason)."""
 
