@@ -41,8 +41,9 @@ def _prepare(arguments: argparse.Namespace) -> None:
     began = time.monotonic()
     system.ensure_packages(arguments.api_only)
     found = binaries.ensure(binaries.API_ONLY if arguments.api_only else None)
-    for name, path in found.items():
-        print(f"{name:24} {path}")
+    if arguments.verbose:
+        for name, path in found.items():
+            print(f"{name:24} {path}")
     if not arguments.api_only:
         images.pause_archive()
     say(f"everything is there after {duration(time.monotonic() - began)}")
@@ -149,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
 
     prepare = add("prepare", _prepare, "install the system packages and find or build every program")
     prepare.add_argument("--api-only", action="store_true", help="only etcd, kube-apiserver and kubectl")
+    prepare.add_argument("--verbose", action="store_true", help="say where each program is")
     up = add("up", _up, "start a cluster in the background and wait until it can be used")
     up.add_argument("--fresh", action="store_true", help="throw away what an earlier run left")
     up.add_argument("--image", action="append", default=[], type=Path, metavar="ARCHIVE", help="OCI archive to load")
