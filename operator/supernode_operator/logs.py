@@ -9,6 +9,8 @@ import structlog
 
 __all__ = ["configure_logs"]
 
+_without_locals = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # values of locals may be secrets
+
 
 def configure_logs(level: str, log_format: str) -> None:
     """Set up structlog and the root logger; one line for each record, on stderr."""
@@ -26,7 +28,7 @@ def configure_logs(level: str, log_format: str) -> None:
         cache_logger_on_first_use=True,
     )
     last: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(_without_locals), structlog.processors.JSONRenderer()]
         if json_lines
         else [
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
