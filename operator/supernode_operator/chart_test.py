@@ -63,21 +63,24 @@ def summarize(super_node: Mapping[str, Any]) -> str:
     )
 
 
-def run_test(body: dict[str, Any], seconds: float) -> None:
-    """Create, wait for Ready, delete, wait for gone; raises :class:`HookError` with what was seen last."""
+def run_test(body: dict[str, Any], seconds: float, *, hopeless_seconds: float = _HOPELESS_SECONDS) -> None:
+    """Create, wait for Ready, delete, wait for gone; raises :class:`HookError` with what was seen last.
+
+    What cannot get better by waiting is believed after ``hopeless_seconds``: nodes may just be joining.
+    """
     super_nodes = SuperNodes()
     name = body["metadata"]["name"]
     _remove(super_nodes, name)  # an earlier test may have been killed
     say(f"creating SuperNode {name} on nodes with {body['spec']['nodes']['selector']['matchLabels']}")
     super_nodes.create(body)
     try:
-        say(summarize(_wait_ready(super_nodes, name, seconds)))
+        say(summarize(_wait_ready(super_nodes, name, seconds, hopeless_seconds)))
     finally:
         _remove(super_nodes, name)
     say(f"SuperNode {name} is gone")
 
 
-def _wait_ready(super_nodes: SuperNodes, name: str, seconds: float) -> dict[str, Any]:
+def _wait_ready(super_nodes: SuperNodes, name: str, seconds: float, hopeless_seconds: float) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     ready = False
 
@@ -92,7 +95,7 @@ def _wait_ready(super_nodes: SuperNodes, name: str, seconds: float) -> dict[str,
     for elapsed in poll(look, seconds):
         hopeless = find_hopeless(seen)
         hopeless_since = (elapsed if hopeless_since is None else hopeless_since) if hopeless else None
-        if hopeless_since is not None and elapsed - hopeless_since >= _HOPELESS_SECONDS:
+        if hopeless_since is not None and elapsed - hopeless_since >= hopeless_seconds:
             raise HookError(f"SuperNode {name} cannot become Ready. {hopeless}")
         if elapsed >= 2 and (words := describe_conditions(seen)) != told:
             say(f"waiting: {words}")

@@ -40,8 +40,8 @@ class SuperNodes:
     def __init__(self) -> None:
         """Connect by KUBECONFIG if it is set, else as the pod's service account."""
         try:
-            if os.environ.get("KUBECONFIG"):
-                config.load_kube_config()  # type: ignore[no-untyped-call]
+            if kubeconfig := os.environ.get("KUBECONFIG"):
+                config.load_kube_config(config_file=kubeconfig)  # type: ignore[no-untyped-call]
             else:
                 config.load_incluster_config()  # type: ignore[no-untyped-call]
         except Exception as error:  # the client raises several unrelated types here

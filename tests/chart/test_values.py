@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ def test_every_key_in_the_values_file_has_a_comment_above_it() -> None:
     resources = r"requests|limits|cpu|memory|kubernetes\.io/os"  # named by the comment of what they are in
     bare = [
         line.strip()
-        for above, line in zip(lines, lines[1:], strict=False)
+        for above, line in itertools.pairwise(lines)
         if re.match(r"\s*[A-Za-z]", line)
         and not re.match(rf"\s*({resources}):", line)
         and not above.lstrip().startswith("#")

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import binaries
 import yaml
+
+import binaries
+from support.apiserver import ApiServer
 
 __all__ = [
     "AGENT_NAMESPACE",
@@ -24,6 +26,7 @@ __all__ = [
     "helm",
     "missing_helm",
     "pod_specs",
+    "remove_namespace",
     "render",
 ]
 
@@ -79,6 +82,13 @@ def pod_specs(objects: list[Json]) -> Iterator[tuple[str, Json]]:
             yield f"Pod/{obj['metadata']['name']}", spec
         elif "template" in spec:
             yield f"{obj['kind']}/{obj['metadata']['name']}", spec["template"]["spec"]
+
+
+def remove_namespace(server: ApiServer, name: str) -> None:
+    """Delete a namespace of a server in which no controller finishes that."""
+    server.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    server.request("PUT", f"/api/v1/namespaces/{name}/finalize", body)
 
 
 @functools.cache

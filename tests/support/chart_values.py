@@ -26,7 +26,7 @@ Generated from `helm/supernode/values.schema.json` and `values.yaml` by `make ge
 
 
 def rows(schema: dict[str, Any], values: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield (key, default, meaning) of every key; what has a default that is no object is a row, the rest is a heading."""
+    """Yield (key, default, meaning) of every key that has a default; headings have none of their own."""
     for key, node in schema.get("properties", {}).items():
         path = f"{prefix}{key}"
         default = values.get(key, _ABSENT) if isinstance(values, dict) else _ABSENT

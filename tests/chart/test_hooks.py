@@ -1,0 +1,298 @@
+"""The chart's hooks against a real API server, with the permissions that the chart gives them and no more."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supernode_operator import chart_test, uninstall
+from supernode_operator.chart_test import build_super_node, find_hopeless, run_test, summarize
+from supernode_operator.hooks import HookError, describe_conditions
+from support.apiserver import ApiServer
+from support.chart import NAMESPACE, RELEASE, find, remove_namespace, render
+
+PATH = "/apis/supernode.io/v1alpha1/supernodes"
+NAME = f"{RELEASE}-test"
+HOOKS = "supernode-hooks"  # a namespace of this module's own
+
+
+def condition(type_: str, status: str, reason: str = "Reconciling", message: str = "") -> dict[str, Any]:
+    moment = "2026-01-01T00:00:00Z"
+    return {"type": type_, "status": status, "reason": reason, "message": message, "lastTransitionTime": moment}
+
+
+READY = condition("Ready", "True", "AsExpected")
+TAKEN = condition("Ready", "False", "NodeTaken", "node a belongs to SuperNode cm384")
+
+
+# ------------------------------------------------------------ words
+
+
+def test_conditions_speak_when_something_is_wrong_and_deletion_comes_first() -> None:
+    told = describe_conditions(
+        {
+            "status": {
+                "conditions": [
+                    READY,
+                    condition("CabinetsReady", "False", "WaitingForCabinets", "3 of 16"),
+                    condition("Degraded", "False", "AsExpected"),
+                    condition("Progressing", "True"),
+                    condition("DeletionBlocked", "True", "DevicesHeld", "pods default/a, default/b hold dies"),
+                ]
+            }
+        }
+    )
+    assert told == (
+        "DeletionBlocked is True, DevicesHeld (pods default/a, default/b hold dies); "
+        "CabinetsReady is False, WaitingForCabinets (3 of 16)"
+    )
+
+
+@pytest.mark.parametrize("super_node", [{}, {"status": {}}, {"status": {"conditions": []}}])
+def test_a_supernode_that_nobody_looks_after_is_said_to_be_that(super_node: dict[str, Any]) -> None:
+    assert describe_conditions(super_node) == "it has no conditions: does the operator run?"
+
+
+def test_what_waiting_does_not_change_has_a_remedy() -> None:
+    told = find_hopeless({"status": {"conditions": [TAKEN]}})
+    assert told is not None
+    assert told.startswith("NodeTaken: node a belongs to SuperNode cm384; set the value test.nodeSelector")
+    assert find_hopeless({"status": {"conditions": [condition("Ready", "False", "WaitingForAgent")]}}) is None
+    assert find_hopeless({}) is None
+
+
+def test_the_summary_names_the_numbers() -> None:
+    status = {"placedNodes": 48, "kubernetesNodes": 1, "allocatable": {"dies": 768, "busLinks": 5376}}
+    assert summarize({"metadata": {"name": NAME}, "status": status}) == (
+        "SuperNode supernode-test is Ready: 48 compute servers on 1 Kubernetes nodes, 768 dies and 5376 bus links "
+        "allocatable"
+    )
+
+
+# ------------------------------------------------------------ against the API server
+
+
+@pytest.fixture(scope="module")
+def accounts(api_server: ApiServer) -> Iterator[Callable[[str], Path]]:
+    """Return a kubeconfig of a hook's own account, with the chart's permissions."""
+    names = [f"{RELEASE}-uninstall", NAME]
+    objects = [o for o in render() if o["metadata"]["name"] in names and o["kind"] not in ("Job", "Pod")]
+    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}).replace(NAMESPACE, HOOKS)
+    api_server.kubectl("create", "namespace", HOOKS)
+    api_server.kubectl("apply", "-f", "-", input=document)
+    yield lambda name: api_server.service_account_kubeconfig(HOOKS, f"{RELEASE}-{name}")
+    api_server.kubectl("delete", "-f", "-", input=document)
+    remove_namespace(api_server, HOOKS)
+
+
+@pytest.fixture
+def server(api_server: ApiServer) -> Iterator[ApiServer]:
+    api_server.remove_objects()
+    yield api_server
+    api_server.remove_objects()
+
+
+def create(server: ApiServer, name: str, number: int, *, finalizer: bool = False) -> None:
+    body = build_super_node(name, number, {"kubernetes.io/os": "linux"})
+    if finalizer:
+        body["metadata"]["finalizers"] = ["supernode.io/nodes"]
+    assert server.request("POST", PATH, body)[0] == 201
+
+
+def patch(server: ApiServer, name: str, body: dict[str, Any], subresource: str = "") -> int:
+    path = f"{PATH}/{name}{subresource}"
+    return server.request("PATCH", path, body, content_type="application/merge-patch+json")[0]
+
+
+@contextmanager
+def operator(server: ApiServer, *conditions: dict[str, Any], gone_after: float = 0.3) -> Iterator[list[str]]:
+    """Play the operator for SuperNodes as they appear: a finalizer and these conditions; hand back after a while."""
+    stop, seen = threading.Event(), []
+    deleted: dict[str, float] = {}
+
+    def play() -> None:
+        while not stop.wait(0.05):
+            for item in server.request("GET", PATH)[1]["items"]:
+                name, metadata = item["metadata"]["name"], item["metadata"]
+                if "deletionTimestamp" in metadata:
+                    if time.monotonic() - deleted.setdefault(name, time.monotonic()) > gone_after:
+                        patch(server, name, {"metadata": {"finalizers": None}})
+                elif name not in seen:
+                    seen.append(name)
+                    patch(server, name, {"metadata": {"finalizers": ["supernode.io/nodes"]}})
+                    patch(server, name, {"status": {"conditions": list(conditions), "placedNodes": 48}}, "/status")
+        server.close()
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+def arguments_of(kind: str, name: str) -> list[str]:
+    spec = find(render(), kind, name)["spec"]
+    return [str(a) for a in spec.get("template", {}).get("spec", spec)["containers"][0]["args"]]
+
+
+def names(server: ApiServer) -> list[str]:
+    return [item["metadata"]["name"] for item in server.request("GET", PATH)[1]["items"]]
+
+
+def test_uninstall_deletes_every_supernode_and_waits_until_they_are_gone(
+    server: ApiServer,
+    accounts: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(accounts("uninstall")))
+    create(server, "one", 1)
+    create(server, "two", 2)
+    with operator(server, READY, gone_after=2.5) as seen:
+        while len(seen) < 2:
+            time.sleep(0.05)
+        assert uninstall.main(arguments_of("Job", "uninstall")) == 0
+    assert names(server) == []
+    told = capsys.readouterr().out.splitlines()
+    assert {"deleting SuperNode one", "deleting SuperNode two"} <= set(told)
+    assert told[-1] == "no SuperNode is left"
+
+
+def test_uninstall_gives_up_with_what_holds_it_up(
+    server: ApiServer,
+    accounts: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(accounts("uninstall")))
+    create(server, "held", 1, finalizer=True)
+    blocked = condition("DeletionBlocked", "True", "DevicesHeld", "pod default/train-0 holds 16 dies")
+    assert patch(server, "held", {"status": {"conditions": [blocked]}}, "/status") == 200
+    assert uninstall.main(["--timeout", "3"]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert (
+        "waiting for SuperNode held: DeletionBlocked is True, DevicesHeld (pod default/train-0 holds 16 dies)" in told
+    )
+    assert told[-1].startswith("failed: after 3 s these are not gone. SuperNode held: DeletionBlocked is True")
+    assert "run helm uninstall again" in told[-1]
+
+
+def test_uninstall_has_nothing_to_do_where_nothing_is(
+    server: ApiServer,
+    accounts: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(accounts("uninstall")))
+    assert uninstall.main([]) == 0
+    assert capsys.readouterr().out == "no SuperNode is left\n"
+
+
+def test_a_refusal_is_told_in_the_api_servers_words(
+    server: ApiServer,
+    accounts: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(accounts("test")))  # may not list
+    assert uninstall.main(["--timeout", "30"]) == 1
+    assert "failed: the API server refuses: supernodes.supernode.io is forbidden" in capsys.readouterr().out
+
+
+def test_an_api_server_that_is_not_there_is_asked_again_and_then_told(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead = tmp_path / "kubeconfig"
+    dead.write_text(server.kubeconfig.read_text().replace(server.url, "https://127.0.0.1:1"))
+    monkeypatch.setenv("KUBECONFIG", str(dead))
+    assert uninstall.main(["--timeout", "2"]) == 1
+    told = capsys.readouterr().out
+    assert told.count("the API server does not answer, trying again") == 1
+    assert "failed: the API server did not answer within 2 s; run helm uninstall again" in told
+
+
+def test_without_any_way_to_the_api_server_the_hook_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert uninstall.main([]) == 1
+    assert "failed: no way to the API server" in capsys.readouterr().out
+
+
+def test_helm_test_creates_a_supernode_waits_for_ready_and_leaves_nothing(
+    server: ApiServer,
+    accounts: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(accounts("test")))
+    with operator(server, READY) as seen:
+        assert chart_test.main(arguments_of("Pod", "test")) == 0
+    assert seen == [NAME]
+    assert names(server) == []
+    told = capsys.readouterr().out
+    assert "SuperNode supernode-test is Ready: 48 compute servers" in told
+    assert told.endswith("SuperNode supernode-test is gone\n")
+
+
+def test_helm_test_takes_away_what_an_earlier_one_left(
+    server: ApiServer, accounts: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(accounts("test")))
+    create(server, NAME, 7)
+    with operator(server, READY):
+        assert chart_test.main(arguments_of("Pod", "test")) == 0
+    assert names(server) == []
+
+
+def test_helm_test_ends_early_when_the_nodes_are_taken(
+    server: ApiServer, accounts: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(accounts("test")))
+    body = build_super_node(NAME, 1, {"kubernetes.io/os": "linux"})
+    start = time.monotonic()
+    with operator(server, TAKEN), pytest.raises(HookError, match=r"cannot become Ready\. NodeTaken: node a belongs"):
+        run_test(body, 60, hopeless_seconds=1)
+    assert time.monotonic() - start < 20
+    assert names(server) == []
+
+
+def test_helm_test_says_what_was_missing_when_its_time_is_up(
+    server: ApiServer, accounts: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(accounts("test")))
+    waiting = condition("Ready", "False", "WaitingForAgent", "node a has no agent yet")
+    body = build_super_node(NAME, 1, {"kubernetes.io/os": "linux"})
+    told = r"not Ready after 2 s: Ready is False, WaitingForAgent \(node a has no agent yet\)"
+    with operator(server, waiting), pytest.raises(HookError, match=told):
+        run_test(body, 2)
+    assert names(server) == []
+
+
+def test_helm_test_that_is_stopped_takes_its_supernode_away(server: ApiServer, accounts: Callable[[str], Path]) -> None:
+    argv = [sys.executable, "-m", "supernode_operator.chart_test", *arguments_of("Pod", "test")]
+    environment = {**os.environ, "KUBECONFIG": str(accounts("test"))}
+    with operator(server, condition("Ready", "False", "WaitingForAgent")) as seen:
+        process = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 20
+        while not seen and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "failed: stopped before it was Ready" in output
+    assert names(server) == []
