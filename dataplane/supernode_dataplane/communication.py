@@ -79,14 +79,34 @@ def _pairs(view: LinkView, a: IntArray, b: IntArray) -> _Pairs:
     if view.ports is None and view.share is None:
         capacity = np.full(remote.shape, float(profile.planes))
         return _Pairs(same_package, local, remote, (on_bus / profile.planes)[..., None], capacity)
-    ones = np.ones((*np.broadcast_shapes(a.shape, b.shape), profile.planes))
-    width = ones if view.ports is None else np.minimum(view.ports[a], view.ports[b])
-    if view.share is not None and profile.has_bus_between_servers:
-        width = np.where(remote[..., None], width * view.share[server_a, server_b], width)
-    capacity = width.sum(axis=-1)
-    usable = (on_bus & (capacity > 0))[..., None]
-    weights = np.divide(width, capacity[..., None], out=np.zeros_like(width), where=usable)
+    weights = np.repeat((on_bus / profile.planes)[..., None], profile.planes, axis=-1)
+    capacity = np.full(remote.shape, float(profile.planes))
+    weak = _weak_pairs(view, (a, b), (server_a, server_b), remote) & on_bus
+    first, second = (np.broadcast_to(die, remote.shape)[weak] for die in (a, b))
+    width = np.ones((first.size, profile.planes))
+    if view.ports is not None:
+        width = np.minimum(view.ports[first], view.ports[second])
+    if view.share is not None:
+        share = view.share[first // profile.dies_per_server, second // profile.dies_per_server]
+        width = np.where(remote[weak][:, None], width * share, width)
+    total = width.sum(axis=-1)
+    capacity[weak] = total
+    weights[weak] = np.divide(width, total[:, None], out=np.zeros_like(width), where=(total > 0)[:, None])
     return _Pairs(same_package, local, remote, weights, capacity)
+
+
+def _weak_pairs(
+    view: LinkView, dies: tuple[IntArray, IntArray], servers: tuple[IntArray, IntArray], remote: BoolArray
+) -> BoolArray:
+    """Return the pairs that lack some of a plane; there are few, and only they are looked at plane by plane."""
+    weak = np.zeros(remote.shape, dtype=np.bool_)
+    if view.ports is not None:
+        lacking: BoolArray = np.logical_or.reduce(view.ports < 1, axis=1)
+        weak |= lacking[dies[0]] | lacking[dies[1]]
+    if view.share is not None:
+        short: BoolArray = np.logical_or.reduce(view.share < 1, axis=2)
+        weak |= remote & short[servers[0], servers[1]]
+    return weak
 
 
 def _shift(values: NDArray[T], by: int, axis: int) -> NDArray[T]:
@@ -127,17 +147,26 @@ def _latency(profile: Profile, local: bool, remote: bool) -> float:
 
 
 def link_costs(view: LinkView, grid: IntArray, chunks: int) -> tuple[Cost, Cost, Cost]:
-    """Return the costs of tensor, pipeline and data groups for die numbers (pipeline, data, tensor)."""
-    if view.ports is None and view.share is None:
-        return _intact(view.profile, grid.shape, grid.tobytes(), chunks)
+    """Return the costs of tensor, pipeline and data groups for die numbers (pipeline, data, tensor).
+
+    Places and faults change seldom, so the last ones are kept: a change of one workload computes that one anew.
+    """
+    ports, share = (None if array is None else array.tobytes() for array in (view.ports, view.share))
+    return _link_costs(view.profile, chunks, (grid.shape, grid.tobytes()), ports, share)
+
+
+@lru_cache(maxsize=32)
+def _link_costs(
+    profile: Profile, chunks: int, place: tuple[tuple[int, ...], bytes], ports: bytes | None, share: bytes | None
+) -> tuple[Cost, Cost, Cost]:
+    grid = np.frombuffer(place[1], dtype=np.int64).reshape(place[0])
+    servers, planes = profile.servers, profile.planes
+    view = LinkView(
+        profile,
+        None if ports is None else np.frombuffer(ports).reshape(profile.dies, planes),
+        None if share is None else np.frombuffer(share).reshape(servers, servers, planes),
+    )
     return tensor_cost(view, grid), pipeline_cost(view, grid, chunks), data_cost(view, grid)
-
-
-@lru_cache(maxsize=128)
-def _intact(profile: Profile, shape: tuple[int, ...], grid: bytes, chunks: int) -> tuple[Cost, Cost, Cost]:
-    """Costs on whole links depend on the place alone, and places change seldom: keep them."""
-    view, dies = LinkView(profile, None, None), np.frombuffer(grid, dtype=np.int64).reshape(shape)
-    return tensor_cost(view, dies), pipeline_cost(view, dies, chunks), data_cost(view, dies)
 
 
 def tensor_cost(view: LinkView, grid: IntArray) -> Cost:

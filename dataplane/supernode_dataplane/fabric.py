@@ -91,7 +91,8 @@ def plane_share(fabric: Fabric, active: FloatArray, free: FloatArray | None) -> 
     share: FloatArray = np.broadcast_to(
         np.minimum(1.0, common * left / senders), (active.size, active.size, fabric.profile.planes)
     )
-    return share
+    used = active > 0
+    return None if (share[used][:, used] >= 1.0).all() else share
 
 
 def pair_bandwidth(fabric: Fabric, a: int, b: int) -> Mapping[str, float]:

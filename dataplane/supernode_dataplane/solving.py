@@ -32,6 +32,7 @@ __all__ = ["MODEL_VERSION", "solve"]
 MODEL_VERSION: Final = "1"
 """Changes whenever equal inputs may give other figures."""
 _ROUNDS: Final = 6
+_SETTLED: Final = 1e-4
 FloatArray = NDArray[np.float64]
 
 
@@ -94,14 +95,16 @@ def _run_all(
     shared = (dies > 0).sum(axis=0) > 1
     sharers = [index for index, r in enumerate(runs) if r is not None and bool((dies[index] > 0)[shared].any())]
     alone = list(runs)
+    frees: dict[int, FloatArray] = {}
     for _ in range(_ROUNDS if sharers else 0):
-        frees = {index: _left(fabric, runs, dies, index) for index in sharers}
+        before, frees = frees, {index: _left(fabric, runs, dies, index) for index in sharers}
+        if before and all(np.allclose(before[index], frees[index], rtol=_SETTLED) for index in sharers):
+            break
         runs = [run(index, frees[index]) if index in frees else r for index, r in enumerate(runs)]
     for index in sharers:
-        before, after = alone[index], runs[index]
-        contended[index] = (
-            before is not None and after is not None and after.step.seconds > before.step.seconds * (1 + 1e-9)
-        )
+        first, last = alone[index], runs[index]
+        if first is not None and last is not None:
+            contended[index] = last.step.seconds > first.step.seconds * (1 + 1e-9)
     return runs, contended
 
 
