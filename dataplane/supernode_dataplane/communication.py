@@ -129,6 +129,11 @@ def _per_byte(profile: Profile, least: FloatArray, efficiency: float) -> FloatAr
     return seconds
 
 
+def _mesh(profile: Profile, peers: FloatArray | float) -> FloatArray | float:
+    """Return how much longer a die of a meshed server takes: it reaches so many peers, each over one port."""
+    return profile.planes / np.maximum(peers, 1) if profile.intra_server == "mesh" else 1.0
+
+
 def _sio_per_byte(profile: Profile) -> float:
     return 1.0 / (profile.sio_bytes_per_second * LINK_EFFICIENCY) if profile.sio_bytes_per_second else 0.0
 
@@ -222,7 +227,7 @@ def pipeline_cost(view: LinkView, grid: IntArray, chunks: int) -> Cost:
     pairs = _pairs(view, grid, following)
     used = np.broadcast_to((times > 0)[:, None, None], grid.shape)
     local, remote, package = pairs.local & used, pairs.remote & used, pairs.same_package & used
-    node_second = _per_byte(profile, _least(pairs.capacity[None], local[None]), LINK_EFFICIENCY)
+    node_second = _per_byte(profile, _least(pairs.capacity[None], local[None]), LINK_EFFICIENCY) * _mesh(profile, 1)
     pod_second = _remote_per_byte(profile, _least(pairs.capacity[None], remote[None]))
     seconds = max(float(node_second[0]), float(pod_second[0]), _sio_per_byte(profile) if package.any() else 0.0)
     weights = pairs.weights * (2.0 * times)[:, None, None, None]
@@ -254,6 +259,8 @@ def data_cost(view: LinkView, grid: IntArray) -> Cost:
     pairs = _pairs(view, rings, _shift(rings, 1, 2))
     node_second = _per_byte(profile, _least(pairs.capacity, pairs.local), LINK_EFFICIENCY)
     pod_second = _remote_per_byte(profile, _least(pairs.capacity, pairs.remote))
+    in_server = size / np.maximum(pairs.remote.sum(axis=2).max(axis=1), 1)
+    node_second = node_second * _mesh(profile, in_server - 1)
     inside = np.maximum(node_second, np.where(pairs.same_package.any(axis=(1, 2)), _sio_per_byte(profile), 0.0))
     if profile.has_bus_between_servers:
         seconds = float(np.maximum(inside, pod_second).max())

@@ -193,8 +193,8 @@ _ERROR_SMALL = Constant(
     "percent",
     "derived",
     "largest error of this unfitted model on measured runs of small dense models, each at its best layout: "
-    "LLaMA2-7B +17 %, Qwen3-8B +21 %; rounded up; they need a size-dependent efficiency. Left out: LLaMA3.1-8B on A2 "
-    "(2,280 tokens/s a card, neither sequence length nor layout stated; taken as 8K this model says 73 % more)",
+    "LLaMA2-7B +15 %, Qwen3-8B +21 %; rounded up; they need a size-dependent efficiency. Left out: LLaMA3.1-8B on A2 "
+    "(2,280 tokens/s a card, neither sequence length nor layout stated; taken as 8K this model says 72 % more)",
 )
 _LARGE = Constant(
     "large_model_parameters",

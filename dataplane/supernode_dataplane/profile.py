@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from supernode_dataplane.errors import ProfileNotFoundError
 
-__all__ = ["Profile", "load_profile", "profile_figures", "profile_names"]
+__all__ = ["Profile", "ProfileNotFoundError", "load_profile", "profile_figures", "profile_names"]
 
 _NAMES: Final = ("atlas-a2-cluster", "cloudmatrix-384")
 _SCALES: Final = {

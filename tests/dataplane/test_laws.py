@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from supernode_api.ranges import format_ranges
 from supernode_dataplane import load_profile
 from supernode_dataplane.communication import LinkView, data_cost, pipeline_cost, tensor_cost
+from supernode_dataplane.constants import LINK_EFFICIENCY
 from supernode_dataplane.state import MachineState
 from support.machines import SMALL, only, ranks_of_parts, run, workload
 
@@ -160,3 +161,31 @@ def test_links_that_are_all_whole_cost_the_same_when_looked_at_one_by_one(order,
         assert one.latency_seconds == many.latency_seconds
         assert np.allclose(one.ports * np.ones(CM.planes), many.ports)
         assert np.allclose(one.uplinks * np.ones(CM.planes), many.uplinks)
+
+
+def test_in_a_full_mesh_a_die_reaches_each_peer_over_one_port_only():
+    a2 = load_profile("atlas-a2-cluster")
+    view, port = LinkView(a2, None, None), 1 / (28e9 * LINK_EFFICIENCY)
+    dies = np.arange(8, dtype=np.int64)
+    for size in (2, 4, 8):
+        assert np.isclose(tensor_cost(view, dies[:size].reshape(1, 1, size)).seconds_per_byte, port)
+        assert np.isclose(data_cost(view, dies[:size].reshape(1, size, 1)).seconds_per_byte, port / (size - 1))
+        assert np.isclose(pipeline_cost(view, dies[:size].reshape(size, 1, 1), 1).seconds_per_byte, port)
+
+
+def test_in_a_switched_server_a_die_uses_all_of_its_ports_for_any_peer():
+    view, die = LinkView(CM, None, None), 1 / (196e9 * LINK_EFFICIENCY)
+    dies = np.arange(0, 16, 2, dtype=np.int64)
+    assert np.isclose(tensor_cost(view, dies.reshape(1, 1, 8)).seconds_per_byte, 7 * die)
+    assert np.isclose(data_cost(view, dies.reshape(1, 8, 1)).seconds_per_byte, die)
+    assert np.isclose(pipeline_cost(view, dies.reshape(8, 1, 1), 1).seconds_per_byte, die)
+    package = np.arange(2, dtype=np.int64)
+    assert np.isclose(tensor_cost(view, package.reshape(1, 1, 2)).seconds_per_byte, 1 / (270e9 * LINK_EFFICIENCY))
+
+
+def test_between_servers_bandwidth_is_lower_and_latency_higher():
+    view = LinkView(CM, None, None)
+    near = tensor_cost(view, np.arange(0, 16, 2, dtype=np.int64).reshape(1, 1, 8))
+    far = tensor_cost(view, np.arange(0, 128, 16, dtype=np.int64).reshape(1, 1, 8))
+    assert np.isclose(far.seconds_per_byte / near.seconds_per_byte, 170 / 150)
+    assert np.isclose(far.latency_seconds / near.latency_seconds, 2.1 / 0.7)
