@@ -49,7 +49,8 @@ def reject_super_node(raw: Object, everyone: Iterable[Object]) -> Rejection | No
         known = ", ".join(profile_names())
         return Rejection(
             Reason.PROFILE_NOT_FOUND,
-            f"spec.profile: there is no profile {profile!r}; there are {known}. Delete the SuperNode and create it with one of them",
+            f"spec.profile: there is no profile {profile!r}; there are {known}. "
+            "Delete the SuperNode and create it with one of them",
         )
     for other in everyone:
         if name(other) == name(raw) or is_deleting(other) or age_key(other) > age_key(raw):
@@ -57,7 +58,8 @@ def reject_super_node(raw: Object, everyone: Iterable[Object]) -> Rejection | No
         if (other.get("spec") or {}).get("superPodID", 0) == number:
             return Rejection(
                 Reason.SUPER_POD_ID_TAKEN,
-                f"spec.superPodID: {number} belongs to SuperNode {name(other)}; delete one of the two, or create this one with another number",
+                f"spec.superPodID: {number} belongs to SuperNode {name(other)}; "
+                "delete one of the two, or create this one with another number",
             )
     return None
 

@@ -72,17 +72,17 @@ def build_stateful_sets(
     """Build the StatefulSets of all cabinets of a machine."""
     name, per_pod = super_node.metadata.name, int(super_node.spec.cabinets_per_pod)
     if per_pod >= profile.compute_cabinets + profile.bus_cabinets:
-        return [_stateful_set(raw, super_node, f"{name}-cabinets", "all", 1, settings)]
-    sets = [
-        _stateful_set(raw, super_node, f"{name}-compute", "compute", -(-profile.compute_cabinets // per_pod), settings)
+        return [_stateful_set(raw, super_node, settings, name=f"{name}-cabinets", role="all", replicas=1)]
+    roles = (("compute", profile.compute_cabinets), ("bus", profile.bus_cabinets))
+    return [
+        _stateful_set(raw, super_node, settings, name=f"{name}-{role}", role=role, replicas=-(-cabinets // per_pod))
+        for role, cabinets in roles
+        if cabinets
     ]
-    if profile.bus_cabinets:
-        sets.append(_stateful_set(raw, super_node, f"{name}-bus", "bus", -(-profile.bus_cabinets // per_pod), settings))
-    return sets
 
 
 def _stateful_set(
-    raw: Object, super_node: SuperNode, name: str, role: str, replicas: int, settings: PodSettings
+    raw: Object, super_node: SuperNode, settings: PodSettings, *, name: str, role: str, replicas: int
 ) -> dict[str, Any]:
     selector = _selector(super_node, role)
     return {

@@ -72,7 +72,8 @@ def reject_workload(
     if managed is not None and not allowed:
         return Rejection(
             Reason.NAMESPACE_NOT_ALLOWED,
-            f"managed pods may not be created in namespace {workload.metadata.namespace}: add it to the chart's workloads.namespaces, or use pods.selector",
+            f"managed pods may not be created in namespace {workload.metadata.namespace}: "
+            "add it to the chart's workloads.namespaces, or use pods.selector",
         )
     layout = workload.spec.training.parallelism
     dies = layout.tensor * layout.pipeline * (layout.data or 1)
@@ -83,4 +84,5 @@ def reject_workload(
         return None
     if managed is None and layout.data is None and problem.reason not in _BEFORE_PODS:
         return None  # how many dies there will be is for its pods to say
-    return Rejection(Reason(problem.reason), problem.message)
+    named = problem.message.startswith(problem.field)
+    return Rejection(Reason(problem.reason), problem.message if named else f"{problem.field}: {problem.message}")

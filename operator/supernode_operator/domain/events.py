@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from supernode_api.conditions import ConditionType, Reason, find_condition
-from supernode_api.names import FIELD_MANAGER
+from supernode_api.names import API_VERSION, FIELD_MANAGER
 from supernode_operator.domain.objects import Object, name, uid
 
 __all__ = ["build_events"]
@@ -46,12 +46,7 @@ _CALM: Final = frozenset(
 
 
 def build_events(
-    api_version: str,
-    kind: str,
-    obj: Object,
-    old: Sequence[Mapping[str, Any]],
-    new: Sequence[Mapping[str, Any]],
-    now: str,
+    kind: str, obj: Object, old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], now: str
 ) -> list[dict[str, Any]]:
     """Build the Events of one status change: a condition's status or reason became another."""
     events = []
@@ -67,17 +62,17 @@ def build_events(
             continue
         if type_ != ConditionType.READY and condition["reason"] == summary:
             continue  # Ready says the same
-        events.append(_event(api_version, kind, obj, condition, before, now))
+        events.append(_event(kind, obj, condition, before, now))
     return events
 
 
 def _event(
-    api_version: str, kind: str, obj: Object, condition: Mapping[str, Any], before: Mapping[str, Any] | None, now: str
+    kind: str, obj: Object, condition: Mapping[str, Any], before: Mapping[str, Any] | None, now: str
 ) -> dict[str, Any]:
     since = before["lastTransitionTime"] + before["reason"] if before is not None else ""
     text = "/".join((uid(obj), condition["type"], condition["status"], condition["reason"], since))
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    involved = {"apiVersion": api_version, "kind": kind, "name": name(obj), "uid": uid(obj)}
+    involved = {"apiVersion": API_VERSION, "kind": kind, "name": name(obj), "uid": uid(obj)}
     # Events of cluster-scoped objects live in the namespace "default", as Kubernetes' own do.
     namespace = obj["metadata"].get("namespace") or "default"
     if obj["metadata"].get("namespace"):

@@ -32,10 +32,11 @@ _FOREVER = 2147483647
 
 
 def build_job(
-    raw: Object, workload: SuperNodeWorkload, nodes: int, profile: Profile, resources: Resources, settings: PodSettings
+    raw: Object, workload: SuperNodeWorkload, profile: Profile, resources: Resources, settings: PodSettings
 ) -> dict[str, Any]:
     """Build the Job; ``settings.namespace`` is the release namespace, where the cabinets answer."""
     name, namespace = workload.metadata.name, str(workload.metadata.namespace)
+    nodes = workload.spec.pods.managed.nodes if workload.spec.pods.managed is not None else 0
     labels = {WORKLOAD_LABEL: name, SUPERNODE_LABEL: workload.spec.super_node, MANAGED_BY_LABEL: MANAGED_BY}
     return {
         "metadata": {

@@ -6,7 +6,7 @@ keeps it out. Whether the kubelet is Ready decides nothing here: servers stay wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from supernode_api.conditions import Reason
@@ -77,7 +77,9 @@ def choose_nodes(
         if is_deleting(node) or not selects(parsed.spec.nodes.selector, labels(node)):
             continue
         elder = next((n for n, other in elders if selects(other.spec.nodes.selector, labels(node))), None)
-        refusal = _refuse(node, name(super_node), elder, tenants, known, resources)
+        label = labels(node).get(NODE_LABEL)
+        holder = tenants.get(name(node)) or (label if label != name(super_node) and label in known else None)
+        refusal = _refuse(node, elder, holder, resources)
         if refusal is None:
             usable.append(node)
         else:
@@ -93,25 +95,23 @@ def resources_gone(node: Object | None, resources: Iterable[str]) -> bool:
     return all(extended_quantity(node, resource) == 0 for resource in resources)
 
 
-def _refuse(
-    node: Object, mine: str, elder: str | None, tenants: Mapping[str, str], known: set[str], resources: tuple[str, str]
-) -> Refusal | None:
-    where, label = name(node), labels(node).get(NODE_LABEL)
+def _refuse(node: Object, elder: str | None, holder: str | None, resources: tuple[str, str]) -> Refusal | None:
+    where = name(node)
     if elder is not None:
         return Refusal(
             where,
             Reason.NODE_TAKEN,
             f"node {where} belongs to the older SuperNode {elder}: change one of the selectors",
         )
-    holder = tenants.get(where) or (label if label != mine and label in known else None)
     if holder:
         return Refusal(where, Reason.NODE_TAKEN, f"node {where} is not yet released by SuperNode {holder}")
-    if label is None:
+    if NODE_LABEL not in labels(node):
         for resource in resources:
             if extended_quantity(node, resource):
                 return Refusal(
                     where,
                     Reason.FOREIGN_DEVICE_PLUGIN,
-                    f"node {where} already has {resource} from another device plugin: remove that, or choose other spec.resources",
+                    f"node {where} already has {resource} from another device plugin: "
+                    "remove that, or choose other spec.resources",
                 )
     return None

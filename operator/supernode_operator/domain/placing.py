@@ -14,7 +14,7 @@ __all__ = ["plan_dedicated", "plan_packed"]
 def plan_packed(servers: int, placed: Mapping[int, str], nodes: Sequence[str]) -> dict[int, str]:
     """Place servers 0..n-1 on however few nodes, as evenly as stickiness allows; neighbours stay together.
 
-    ``placed`` is where servers are now; those on nodes that are not in ``nodes`` are placed anew. Without nodes none is.
+    ``placed`` is where servers are now; those on nodes not in ``nodes`` are placed anew. Without nodes none is.
     """
     plan = {server: node for server, node in placed.items() if node in nodes and 0 <= server < servers}
     waiting = [server for server in range(servers) if server not in plan]

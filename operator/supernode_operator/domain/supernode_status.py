@@ -81,8 +81,9 @@ def build_super_node_status(view: MachineView, now: str) -> dict[str, Any]:
             "dies": sum(len(h.dies) for h in view.holdings),
             "busLinks": sum(len(h.links or ()) for h in view.holdings),
         },
-        "performance": dict(view.performance),
     }
+    if view.performance:
+        status["performance"] = dict(view.performance)
     if view.stamp is not None:
         status["model"] = dict(view.stamp)
     return status

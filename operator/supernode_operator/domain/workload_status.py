@@ -47,7 +47,7 @@ def build_workload_status(view: WorkloadView, now: str) -> dict[str, Any]:
         "conditions": conditions_of(old, _verdicts(view), generation=generation, now=now),
         "observedGeneration": generation,
         "placement": dict(view.placement),
-        "performance": workload_performance(view.result) if view.result is not None else {},
+        "performance": workload_performance(view.result or WorkloadResult(key="")),
     }
     if view.progress.progress is not None:
         status["progress"] = dict(view.progress.progress)

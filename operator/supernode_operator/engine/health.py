@@ -36,9 +36,9 @@ async def serve(
     exposition.add_routes([web.get("/metrics", expose)])
     runners = []
     for app, port in ((health, health_port), (exposition, metrics_port)):
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         # The kubelet probes and Prometheus scrapes the pod's address.
-        await web.TCPSite(runner, "0.0.0.0", port, shutdown_timeout=1.0).start()  # noqa: S104
+        await web.TCPSite(runner, "0.0.0.0", port).start()  # noqa: S104
         runners.append(runner)
     return runners

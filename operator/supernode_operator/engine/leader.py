@@ -49,7 +49,7 @@ class Elector:
 
     async def acquire(self) -> None:
         """Return when this replica leads."""
-        while not await self._try():
+        while not await self._try():  # noqa: ASYNC110 - polls the API server, nothing here could set an event
             await asyncio.sleep(self._times.retry_seconds)
         self.leading = True
 

@@ -32,7 +32,7 @@ async def apply_job(
         return None
     live = _live(ctx, raw)
     if live is None:
-        return await _create(ctx, raw, workload, managed.nodes, super_node, profile)
+        return await _create(ctx, raw, workload, super_node, profile)
     if not job_belongs(live, raw):
         return _conflict(raw)
     if is_deleting(live):
@@ -66,13 +66,13 @@ async def _scale(ctx: Context, live: Object, nodes: int, *, suspend: bool) -> No
 
 
 async def _create(
-    ctx: Context, raw: Object, workload: SuperNodeWorkload, nodes: int, super_node: SuperNode, profile: Profile
+    ctx: Context, raw: Object, workload: SuperNodeWorkload, super_node: SuperNode, profile: Profile
 ) -> Rejection | None:
-    job = build_job(raw, workload, nodes, profile, super_node.spec.resources, ctx.pod_settings())
+    job = build_job(raw, workload, profile, super_node.spec.resources, ctx.pod_settings())
     try:
         # Not forced: fields of a foreign Job of that name are a conflict, never a take-over.
         await ctx.client.apply(JOB, job, force=False)
-        log.info("create job", object=str(JOB.key(job)), nodes=nodes)
+        log.info("create job", object=str(JOB.key(job)), nodes=job["spec"]["completions"])
     except (ConflictError, InvalidError, ForbiddenError) as error:
         return await _refused(ctx, raw, error)
     return None

@@ -24,7 +24,8 @@ async def label_nodes(ctx: Context, super_node: str, chosen: set[str]) -> None:
         if live is None or labels(live).get(NODE_LABEL) == super_node:
             continue
         log.info("label node", object=f"SuperNode/{super_node}", node=node)
-        # The uid keeps apply from creating a node that has just gone. Forced only over a label that nobody stands behind.
+        # The uid keeps apply from creating a node that has just gone.
+        # Forced only over a label that nobody stands behind.
         metadata = {"name": node, "uid": uid(live), "labels": {NODE_LABEL: super_node}}
         await ctx.client.apply(NODE, {"metadata": metadata}, force=NODE_LABEL in labels(live))
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from supernode_api.names import API_VERSION
 from supernode_operator.domain.events import build_events
 from supernode_operator.domain.objects import Object
 from supernode_operator.engine.errors import ApiError, ConflictError
@@ -46,7 +45,7 @@ async def write_status(
 
 
 async def _report(ctx: Context, kind: Kind, obj: Object, old: list[Any], new: list[Any]) -> None:
-    for event in build_events(API_VERSION, kind.name, obj, old, new, ctx.now()):
+    for event in build_events(kind.name, obj, old, new, ctx.now()):
         log.info("transition", object=str(kind.key(obj)), reason=event["reason"], message=event["message"])
         try:
             await ctx.client.create(EVENT, event)

@@ -70,7 +70,7 @@ async def reconcile_workload(ctx: Context, key: Key) -> None:
     problem = ""
     if not is_deleting(raw) and not (raw.get("status") or {}).get("completionTime"):
         rejection, problem = await _manage_job(ctx, raw, workload, machine, rejection)
-    await _write(ctx, raw, _view(ctx, raw, workload, machine, rejection, problem))
+    await _write(ctx, raw, _view(ctx, raw, workload, machine, (rejection, problem)))
 
 
 async def _manage_job(
@@ -99,7 +99,7 @@ def _machine(ctx: Context, super_node: str) -> _Machine:
 
 
 def _view(
-    ctx: Context, raw: Object, workload: SuperNodeWorkload, machine: _Machine, rejection: Rejection | None, problem: str
+    ctx: Context, raw: Object, workload: SuperNodeWorkload, machine: _Machine, verdict: tuple[Rejection | None, str]
 ) -> WorkloadView:
     namespace = raw["metadata"]["namespace"]
     elders = elder_claims(raw, ctx.store.list(WORKLOAD, namespace))
@@ -119,7 +119,7 @@ def _view(
     managed = workload.spec.pods.managed
     return WorkloadView(
         raw=raw,
-        rejection=rejection,
+        rejection=verdict[0],
         suspended=machine.raw is not None and is_deleting(machine.raw),
         pods=pods,
         contested=contested,
@@ -128,7 +128,7 @@ def _view(
         result=result,
         stamp={"digest": state.digest, "version": state.version} if state is not None else None,
         progress=progress,
-        job_problem=problem,
+        job_problem=verdict[1],
         target_tokens=target,
     )
 

@@ -1,0 +1,178 @@
+"""Bad input ends as a condition with a stable reason and a message a person can act on, one Event, and no storm."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from support.operator_world import API, MERGE, NPU, OperatorProcess, ScriptedAgent, World, wait_for
+
+Start = Callable[..., OperatorProcess]
+
+
+def quiet(operator: OperatorProcess, controller: str) -> bool:
+    """Wait until nothing of this kind has been reconciled for two seconds: a storm never ends."""
+
+    def count() -> float:
+        lines = operator.get(operator.metrics_port, "/metrics")[1].splitlines()
+        name = f'controller_runtime_reconcile_total{{controller="{controller}"'
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    for _ in range(5):
+        before = count()
+        time.sleep(2)
+        if count() == before:
+            return True
+    return False
+
+
+def test_an_unknown_profile_is_refused_once(world: World, start: Start) -> None:
+    world.node("node-a")
+    world.super_node(profile="cloudmatrix-9000")
+    operator = start()
+    said = world.wait_condition(world.get_super_node, "Ready", "False", "ProfileNotFound")
+    assert "cloudmatrix-9000" in said["message"]
+    assert "cloudmatrix-384" in said["message"]
+    assert quiet(operator, "SuperNode")
+    assert len(world.events("cm384", "ProfileNotFound")) == 1
+    assert world.compute_nodes() == []
+    assert "finalizers" not in world.get_super_node()["metadata"]
+
+
+def test_a_super_pod_id_is_used_once(world: World, start: Start) -> None:
+    world.node("node-a")
+    world.super_node("first")
+    time.sleep(1.1)
+    world.super_node("second")
+    start()
+    said = world.wait_condition(lambda: world.get_super_node("second"), "Ready", "False", "SuperPodIDTaken")
+    assert "SuperNode first" in said["message"]
+    wait_for(lambda: len(world.compute_nodes()) == 48, "the first has its servers")
+    world.delete(f"{API}/supernodes/first")
+    wait_for(lambda: world.condition(world.get_super_node("second"), "Ready").get("reason") != "SuperPodIDTaken", "free")
+
+
+def test_a_selector_without_nodes_says_so_and_recovers(world: World, start: Start) -> None:
+    world.node("node-a", pool="other")
+    world.super_node()
+    start()
+    said = world.wait_condition(world.get_super_node, "NodesReady", "False", "NoNodesMatch")
+    assert "spec.nodes.selector" in said["message"]
+    world.label_node("node-a", pool="a")
+    world.wait_condition(world.get_super_node, "NodesReady", "True", "AsExpected")
+
+
+def test_a_node_of_another_super_node_is_refused(world: World, start: Start) -> None:
+    world.node("node-a")
+    world.super_node("first")
+    time.sleep(1.1)
+    world.super_node("second", superPodID=2)
+    start()
+    second = lambda: world.get_super_node("second")  # noqa: E731
+    said = world.wait_condition(second, "NodesReady", "False", "NodeTaken")
+    assert "SuperNode first" in said["message"]
+    world.delete(f"{API}/supernodes/first")
+    world.wait_condition(second, "NodesReady", "True", "AsExpected")
+    assert {cn["spec"]["superNode"] for cn in world.compute_nodes()} == {"second"}
+
+
+def test_a_node_with_a_foreign_device_plugin_is_refused_until_it_is_gone(world: World, start: Start) -> None:
+    world.node("node-a")
+    world.set_capacity("node-a", **{NPU: 8})
+    world.super_node()
+    start()
+    said = world.wait_condition(world.get_super_node, "NodesReady", "False", "ForeignDevicePlugin")
+    assert NPU in said["message"]
+    assert "supernode.io/supernode" not in world.try_get("/api/v1/nodes/node-a")["metadata"]["labels"]
+    world.set_capacity("node-a", **{NPU: 0})
+    world.wait_condition(world.get_super_node, "NodesReady", "True", "AsExpected")
+
+
+def test_garbage_in_an_agents_status_is_named_and_left_out(world: World, start: Start, agent: ScriptedAgent) -> None:
+    world.node("node-a")
+    world.super_node()
+    operator = start()
+    wait_for(lambda: len([c for c in world.compute_nodes() if c.get("status")]) == 48, "48 servers have an agent")
+    world.pod("holder", "node-a")
+    agent.hold(1, "holder", dies="0-99")
+    agent.hold(2, "holder")
+    said = world.wait_condition(world.get_super_node, "DevicesReady", "False", "InvalidAgentStatus")
+    assert said["message"].startswith("cm384-01:")
+    wait_for(lambda: world.get_super_node()["status"]["allocated"]["dies"] == 16, "the others still count")
+    assert quiet(operator, "SuperNode")
+    agent.held.pop(1)
+    wait_for(
+        lambda: world.condition(world.get_super_node(), "DevicesReady")["reason"] != "InvalidAgentStatus", "it recovers"
+    )
+
+
+BAD_WORKLOADS: list[tuple[str, dict[str, Any], str, str]] = [
+    ("no-machine", {"super_node": "nowhere"}, "SuperNodeNotFound", "nowhere"),
+    ("no-model", {"model": {"name": "llama-9"}}, "ModelNotFound", "llama-9"),
+    ("bad-config", {"model": {"config": '{"hidden_size": "x"}'}}, "InvalidModel", ""),
+    ("no-product", {"parallelism": {"tensor": 8, "pipeline": 3}}, "InvalidParallelism", "spec.training.parallelism"),
+    ("no-room", {"model": {"name": "llama-3.1-405b"}, "parallelism": {"tensor": 8, "pipeline": 2}}, "DoesNotFit", "GiB"),
+]
+
+
+@pytest.mark.parametrize(("name", "spec", "reason", "said"), BAD_WORKLOADS, ids=[one[0] for one in BAD_WORKLOADS])
+def test_a_workload_that_cannot_run_gets_no_job(
+    world: World, start: Start, name: str, spec: dict[str, Any], reason: str, said: str
+) -> None:
+    world.super_node()
+    operator = start()
+    world.workload(name, {"managed": {"nodes": 1}}, **spec)
+    got = world.wait_condition(lambda: world.get_workload(name), "Accepted", "False", reason)
+    assert said in got["message"]
+    assert world.condition(world.get_workload(name), "Ready")["reason"] == reason
+    assert quiet(operator, "SuperNodeWorkload")
+    assert len(world.events(name, reason)) == 1
+    assert world.get_job(name) is None
+
+
+def test_a_namespace_that_is_not_allowed_gets_no_job(world: World, start: Start) -> None:
+    world.super_node()
+    start(SUPERNODE_WORKLOAD_NAMESPACES="team-a,team-b")
+    world.workload("llama", {"managed": {"nodes": 1}})
+    said = world.wait_condition(lambda: world.get_workload("llama"), "Accepted", "False", "NamespaceNotAllowed")
+    assert "default" in said["message"]
+    assert world.get_job("llama") is None
+
+
+def test_a_foreign_job_of_the_same_name_is_a_conflict_and_untouched(world: World, start: Start) -> None:
+    world.super_node()
+    container = {"name": "c", "image": "none"}
+    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "llama"}, "spec": {"template": template}}
+    before = world.call("POST", "/apis/batch/v1/namespaces/default/jobs", body)
+    operator = start()
+    world.workload("llama", {"managed": {"nodes": 1}})
+    said = world.wait_condition(lambda: world.get_workload("llama"), "Ready", "False", "JobConflict")
+    assert "default/llama" in said["message"]
+    assert quiet(operator, "SuperNodeWorkload")
+    after = world.get_job("llama")
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+def test_pods_that_ask_for_too_much_show_what_the_scheduler_says(world: World, start: Start) -> None:
+    world.super_node()
+    start()
+    world.workload("train", {"selector": {"matchLabels": {"run": "train"}}})
+    world.pod("greedy", run="train")
+    message = "0/1 nodes are available: 1 Insufficient huawei.com/Ascend910."
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    path = "/api/v1/namespaces/default/pods/greedy/status"
+    world.call("PATCH", path, {"status": {"conditions": [condition]}}, content_type=MERGE)
+    said = world.wait_condition(lambda: world.get_workload("train"), "Ready", "False", "Unschedulable")
+    assert said["message"] == f"pod greedy: {message}"
+
+
+def test_a_setting_that_makes_no_sense_is_one_line_and_exit_code_two(world: World, start: Start) -> None:
+    operator = start(lead=False, SUPERNODE_HEALTH_PORT="http")
+    assert operator.process.wait(20) == 2
+    text = operator.log.read_text()
+    assert text.count("\n") == 1
+    assert "SUPERNODE_HEALTH_PORT" in text
