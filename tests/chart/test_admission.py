@@ -93,6 +93,7 @@ def documents(objects: list[dict[str, Any]]) -> str:
 @pytest.fixture(scope="module")
 def agent(installed: ApiServer) -> Iterator[ApiServer]:
     """A ComputeNode on each of two nodes, one on none, and an agent's pod on each node."""
+    spec: dict[str, Any]
     for node in ("here", "there"):
         installed.kubectl(
             "apply", "-f", "-", input=documents([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}])

@@ -120,18 +120,20 @@ def operator(server: ApiServer, *conditions: dict[str, Any], gone_after: float =
     """Play the operator for SuperNodes as they appear: a finalizer and these conditions; hand back after a while."""
     stop, seen = threading.Event(), []
     deleted: dict[str, float] = {}
+    known: set[str] = set()
 
     def play() -> None:
         while not stop.wait(0.05):
             for item in server.request("GET", PATH)[1]["items"]:
-                name, metadata = item["metadata"]["name"], item["metadata"]
-                if "deletionTimestamp" in metadata:
-                    if time.monotonic() - deleted.setdefault(name, time.monotonic()) > gone_after:
+                name, uid = item["metadata"]["name"], item["metadata"]["uid"]
+                if "deletionTimestamp" in item["metadata"]:
+                    if time.monotonic() - deleted.setdefault(uid, time.monotonic()) > gone_after:
                         patch(server, name, {"metadata": {"finalizers": None}})
-                elif name not in seen:
-                    seen.append(name)
+                elif uid not in known:
                     patch(server, name, {"metadata": {"finalizers": ["supernode.io/nodes"]}})
                     patch(server, name, {"status": {"conditions": list(conditions), "placedNodes": 48}}, "/status")
+                    known.add(uid)
+                    seen.append(name)
         server.close()
 
     thread = threading.Thread(target=play)
