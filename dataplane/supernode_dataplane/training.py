@@ -12,6 +12,7 @@ Everything here is plain numbers for one layout; where the dies are enters by th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -169,7 +170,7 @@ def training_step(profile: Profile, plan: Plan, tensor: Cost, pipeline: Cost, da
     if slowest == len(stages) - 1:
         breakdown["compute"] += m * plan.head.seconds
     breakdown["pipeline_p2p"] = m * handover
-    breakdown["bubble"] = (spec.pipeline - 1) / chunks * (stages[slowest] + handover)
+    breakdown["bubble"] = (spec.pipeline - 1) / chunks * (stages[slowest] + handover) if spec.pipeline > 1 else 0.0
     ring = 2.0 * data.latency_seconds + plan.gradient_bytes * data.seconds_per_byte if plan.data > 1 else 0.0
     breakdown["gradient"] = (1.0 - GRADIENT_OVERLAP) * ring
     breakdown["optimizer"] = plan.optimizer_seconds
@@ -202,7 +203,7 @@ def _load(profile: Profile, plan: Plan, stage: int, per_layer: dict[str, float],
     if stage == len(plan.layers) - 1:
         flops, moved, cores = flops + plan.head.flops, moved + plan.head.hbm_bytes, cores + plan.head.seconds
     collectives = layers * per_layer["tensor_parallel"]
-    if seconds in (0.0, float("inf")):
+    if math.isinf(seconds):
         return StageLoad(0.0, 0.0, 0.0, 0.0)
     return StageLoad(
         busy=min(1.0, (m * (cores + collectives) + plan.optimizer_seconds) / seconds),

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
+from supernode_dataplane import load_profile, solve
+from supernode_dataplane.machine import PartInput, RankInput, ServerInput, WorkloadInput
 from support.machines import LLAMA, SMALL, only, ranks_of_parts, run, workload
 
 WHOLE = list(range(48))
+TINY = json.dumps(
+    {
+        "model_type": "llama",
+        "hidden_size": 2048,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 16,
+        "intermediate_size": 8192,
+        "vocab_size": 32000,
+    }
+)
+
+
+def tiny(sequence: int, batch: int) -> dict:
+    """A model for one die."""
+    training = {"sequenceLength": sequence, "globalBatchSize": batch, "parallelism": {}}
+    return {"model": {"config": TINY}, "training": training}
 
 
 def scattered() -> list[dict]:
@@ -214,3 +234,39 @@ def test_adopted_pods_that_are_still_too_few_wait():
     result = only(run(workload("a", range(3))))
     assert result.problem is None
     assert result.waiting == "its pods hold 3 x 16 = 48 dies, and tensor x pipeline = 128 needs more"
+
+
+def test_direct_callers_are_held_to_the_machine_too():
+    profile = load_profile("cloudmatrix-384")
+    beyond = (RankInput(0, True, (PartInput(48, (0, 1)), PartInput(0, (0,)))),)
+    faults = (ServerInput(99, dies=(0,)), ServerInput(0, dies=(77,), l1=(9,)))
+    state = solve(profile, faults, (WorkloadInput("b/b", None, beyond), WorkloadInput("a/a", None)))
+    assert [w.key for w in state.workloads] == ["a/a", "b/b"]
+    assert state.workloads[0].waiting == "no pod yet"
+    assert state.workloads[1].notes == ("rank 0 names server 48, which is not in the machine",)
+    assert state.workloads[1].problem is not None
+    assert state.workloads[1].problem.message == "the workload has no training"
+    assert state.devices.healthy.all()
+    assert state.digest == ""
+
+
+def test_a_workload_that_asks_for_no_communication_needs_no_link():
+    base = {
+        **SMALL,
+        "training": {**SMALL["training"], "sequenceLength": 512, "globalBatchSize": 4},
+        "model": {"config": TINY},
+    }
+    ranks = ranks_of_parts([[(0, "0", "")]])
+    result = only(run(workload("a", ranks=ranks, base=base, tensor=1)))
+    assert result.tokens_per_second > 0
+    assert result.notes == ()
+    assert result.link_utilisation == 0
+
+
+def test_a_small_batch_of_a_large_model_is_bound_by_hbm():
+    base = {
+        **SMALL,
+        "training": {**SMALL["training"], "sequenceLength": 8, "globalBatchSize": 1},
+        "model": {"config": TINY},
+    }
+    assert only(run(workload("a", ranks=ranks_of_parts([[(0, "0")]]), base=base, tensor=1))).bound == "HBM"

@@ -69,6 +69,11 @@ def test_a_run_that_stands_still_never_completes_and_one_that_is_done_has():
     assert completion_epoch(None, 10) is None
 
 
+def test_a_rate_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="not a rate: 'fast'"):
+        tokens_at(line(rate="fast"), None, EPOCH + 1)
+
+
 def test_a_moment_before_the_write_is_the_write():
     assert tokens_at(line(7), None, EPOCH - 50) == 7
 

@@ -63,6 +63,7 @@ def test_the_general_baseline_of_llama_405b_is_the_frozen_scenario():
 def test_there_is_no_ratio_where_the_traditional_cluster_cannot_run_it_or_is_itself_the_machine():
     training = TrainingSpec(load_model("llama-3.1-405b"), "vendor-tuned", 131072, 1, 1, 16, 8)
     assert baseline_ratio(training, 128, 100.0) is None
+    assert baseline_ratio(training, 1536, 100.0) is None, "more cards than it has"
     result = only(run(workload("llama", range(48))))
     assert ratio_to_baseline(load_profile("atlas-a2-cluster"), LLAMA, result) is None
     assert ratio_to_baseline(CM, {"model": {}}, result) is None
