@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
 # One small solve at a time needs no pool of threads; each would cost memory in every one of 16 pods.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+_M_ARENA_MAX = -8  # malloc.h
+
+
+def _limit_arenas() -> None:
+    """Have glibc keep one heap for all threads: one for each is memory that is never given back."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def main() -> int:
@@ -19,6 +31,7 @@ def main() -> int:
         sys.stderr.write(f"supernode_cabinet: {error}\n")
         return 2
 
+    _limit_arenas()
     import asyncio
 
     from lightkube.core.exceptions import ConfigError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from typing import Any, Final, Protocol
@@ -30,7 +31,7 @@ _HEALTH_SECONDS: Final = 1.0
 
 
 class _Telemetry(Protocol):
-    def update(self, snapshot: Snapshot) -> None: ...
+    def update(self, snapshot: Snapshot | None) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -44,6 +45,7 @@ class Cabinet:
         self.web = WebServer(self.board, self.health, settings.host, settings.port)
         self._changed = asyncio.Event()
         self._previous: Snapshot | None = None
+        self._wants_otlp = settings.otlp
         self._telemetry: _Telemetry | None = None
         name = settings.super_node
         super_node = create_global_resource(GROUP, VERSION, "SuperNode", PLURALS["SuperNode"])
@@ -100,8 +102,7 @@ class Cabinet:
                 "solved: digest %s, model %s, %.4g tokens/s", state.digest, state.version, state.tokens_per_second
             )
         self.board.publish(snapshot)
-        if self.settings.otlp:
-            await asyncio.to_thread(self._export, snapshot)
+        await asyncio.to_thread(self._export, snapshot)
 
     def _snapshot(self) -> Snapshot | None:
         super_node = self._super_nodes.objects.get(self.settings.super_node)
@@ -115,21 +116,39 @@ class Cabinet:
             _log.warning("idle: %s", why)
         self.board.withdraw(why)
         self._previous = None
+        self._export(None)
+
+    def _export(self, snapshot: Snapshot | None) -> None:
+        if self._telemetry is None and self._wants_otlp and snapshot is not None:
+            self._wants_otlp = False
+            self._telemetry = _start_telemetry(self.settings, self.health)
         if self._telemetry is not None:
-            self._telemetry.stop()
-
-    def _export(self, snapshot: Snapshot) -> None:
-        if self._telemetry is None:
-            # The SDK costs a third of a second and ten megabytes: only those who use it pay.
-            from supernode_cabinet.otlp import Telemetry
-
-            self._telemetry = Telemetry(self.settings, self.health.count_export)
-        self._telemetry.update(snapshot)
+            self._telemetry.update(snapshot)
 
     async def _report(self) -> None:
         while True:
             self.health.api_connected = all(reflector.connected for reflector in self._reflectors)
             await asyncio.sleep(_HEALTH_SECONDS)
+
+
+def _start_telemetry(settings: Settings, health: HealthMetrics) -> _Telemetry | None:
+    # gRPC costs ten megabytes: only those who use it pay.
+    from supernode_cabinet.otlp import Telemetry
+    from supernode_cabinet.otlp_config import OtlpConfigError, build_resource, read_otlp_config
+
+    own = {
+        "service.name": "supernode-cabinet",
+        "service.instance.id": settings.pod_name,
+        "k8s.pod.name": settings.pod_name,
+        "supernode.name": settings.super_node,
+        "supernode.cabinet.role": settings.role,
+    }
+    try:
+        config = read_otlp_config(os.environ)
+        return Telemetry(config, build_resource(os.environ, own), health.count_export)
+    except OtlpConfigError as error:
+        _log.error("no OTLP metrics: %s", error)
+        return None
 
 
 async def run(settings: Settings) -> None:

@@ -47,11 +47,13 @@ def labels_of(snapshot: Snapshot, scope: Scope) -> list[str]:
     return [_text(labels) for labels, _, _ in _LISTS[scope](snapshot)]
 
 
-def attributes_of(snapshot: Snapshot, scope: Scope) -> list[dict[str, str | int]]:
-    """Return the OpenTelemetry attributes of each series of a scope."""
+def attributes_of(snapshot: Snapshot, scope: Scope) -> Iterator[dict[str, str | int]]:
+    """Yield the OpenTelemetry attributes of each series of a scope."""
     if scope in _FIXED:
-        return _fixed_attributes(snapshot.super_node, snapshot.profile, snapshot.shard, scope)
-    return [_attributes(*entity) for entity in _LISTS[scope](snapshot)]
+        entities = _FIXED[scope](snapshot.super_node, snapshot.profile, snapshot.shard)
+    else:
+        entities = _LISTS[scope](snapshot)
+    return (_attributes(*entity) for entity in entities)
 
 
 Entity = tuple[Labels, str, str]
@@ -61,11 +63,6 @@ Entity = tuple[Labels, str, str]
 @lru_cache(maxsize=16)
 def _fixed_labels(super_node: str, profile: Profile, shard: Shard, scope: Scope) -> list[str]:
     return [_text(labels) for labels, _, _ in _FIXED[scope](super_node, profile, shard)]
-
-
-@lru_cache(maxsize=16)
-def _fixed_attributes(super_node: str, profile: Profile, shard: Shard, scope: Scope) -> list[dict[str, str | int]]:
-    return [_attributes(*entity) for entity in _FIXED[scope](super_node, profile, shard)]
 
 
 def _text(labels: Labels) -> str:

@@ -53,7 +53,7 @@ class Instrument:
     description: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Row:
     """One metric of one scope. Either name may be empty: then that surface does not have it."""
 

@@ -22,7 +22,16 @@ from supernode_cabinet.holders import Holder
 from supernode_cabinet.prometheus import format_value
 from supernode_cabinet.snapshot import Snapshot
 
-__all__ = ["LABELS", "MODEL_NAME", "Template", "npu_exporter_metrics", "pcie_bus_info", "render_server", "vdie_id"]
+__all__ = [
+    "LABELS",
+    "MODEL_NAME",
+    "Template",
+    "npu_exporter_fidelity",
+    "npu_exporter_metrics",
+    "pcie_bus_info",
+    "render_server",
+    "vdie_id",
+]
 
 LABELS: Final = ("id", "model_name", "vdie_id", "pcie_bus_info", "namespace", "pod_name", "container_name")
 MODEL_NAME: Final = "Ascend910-V1"
@@ -75,6 +84,13 @@ def npu_exporter_metrics(planes: int = 7) -> dict[str, str]:
     return names
 
 
+def npu_exporter_fidelity(name: str) -> str:
+    """Return ``faithful`` for what is counted, named or in force, ``modelled`` for what is computed."""
+    counted = name.startswith(("machine_", "npu_exporter_", "npu_chip_info_error_code"))
+    stated = name.endswith(("_name", "health_status", "total_memory"))
+    return "faithful" if counted or stated else "modelled"
+
+
 def vdie_id(super_node: str, server: int, die: int) -> str:
     """Return a die's identity as five groups of hexadecimal digits; made up, but always the same for the same die."""
     text = hashlib.sha256(f"{super_node}/{server}/{die}".encode()).hexdigest()[:40].upper()
@@ -93,7 +109,7 @@ def render_server(snapshot: Snapshot, server: int) -> Template:
     for name, samples in _families(snapshot, server):
         holes[-1] += f"# HELP {name} {npu_exporter_metrics(snapshot.profile.planes)[name]}\n# TYPE {name} gauge\n"
         for labels, value in samples:
-            holes[-1] += f"{name}{labels} {format_value(value)} "
+            holes[-1] += f"{name}{labels} {format_value(value, integer=isinstance(value, int))} "
             holes.append("\n")
     return tuple(holes)
 

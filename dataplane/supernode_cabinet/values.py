@@ -97,7 +97,8 @@ def read_servers(name: str, reduce: Callable[..., Any]) -> Read:
 
     def values(snapshot: Snapshot) -> Values:
         array: Values = getattr(snapshot.state.devices, name)
-        mine = array[snapshot.selection.dies].reshape(len(snapshot.shard.servers), -1)
+        of_server = snapshot.profile.dies_per_server * (array.shape[1] if array.ndim > 1 else 1)
+        mine = array[snapshot.selection.dies].reshape(len(snapshot.shard.servers), of_server)
         return np.asarray(reduce(mine, axis=1))
 
     return values

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
 from cabinet.machines import (
     NAME,
     CabinetProcess,
@@ -19,7 +21,6 @@ from cabinet.machines import (
     super_node,
     workload,
 )
-from prometheus_client.parser import text_string_to_metric_families
 from support.apiserver import ApiServer
 
 pytestmark = pytest.mark.api

@@ -1,0 +1,109 @@
+"""The standard OTEL_* variables for OTLP metrics over gRPC, as a value. Pure.
+
+Variables with METRICS in their name win over those without, as the specification says. Timeouts are in milliseconds
+there. ``https`` and a host without a scheme mean TLS, unless OTEL_EXPORTER_OTLP_INSECURE says otherwise for the latter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+__all__ = ["OtlpConfig", "OtlpConfigError", "build_resource", "read_otlp_config"]
+
+_DEFAULT_TIMEOUT_SECONDS: Final = 5.0
+_LONGEST_TIMEOUT_SECONDS: Final = 60.0
+
+
+class OtlpConfigError(Exception):
+    """An OTEL_* variable cannot be used; the message names it and what it must be. Telemetry is then off."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtlpConfig:
+    """Where metrics go, and how."""
+
+    target: str
+    """host:port, or a target in gRPC's own notation."""
+    secure: bool
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_seconds: float = _DEFAULT_TIMEOUT_SECONDS
+    gzip: bool = False
+    ca_file: str = ""
+    key_file: str = ""
+    certificate_file: str = ""
+
+
+def read_otlp_config(environment: Mapping[str, str]) -> OtlpConfig:
+    """Read the variables; OtlpConfigError names one that cannot be used."""
+    protocol = _get(environment, "PROTOCOL").lower()
+    if protocol not in ("", "grpc"):
+        raise OtlpConfigError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}: cabinets speak grpc only")
+    compression = _get(environment, "COMPRESSION").lower()
+    if compression not in ("", "none", "gzip"):
+        raise OtlpConfigError(f"OTEL_EXPORTER_OTLP_COMPRESSION is {compression!r}: it must be gzip or none")
+    target, secure = _target(_get(environment, "ENDPOINT"), _get(environment, "INSECURE").lower() == "true")
+    return OtlpConfig(
+        target=target,
+        secure=secure,
+        headers=_pairs(_get(environment, "HEADERS"), "OTEL_EXPORTER_OTLP_HEADERS"),
+        timeout_seconds=_timeout(_get(environment, "TIMEOUT")),
+        gzip=compression == "gzip",
+        ca_file=_get(environment, "CERTIFICATE"),
+        key_file=_get(environment, "CLIENT_KEY"),
+        certificate_file=_get(environment, "CLIENT_CERTIFICATE"),
+    )
+
+
+def build_resource(environment: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """Return the resource's attributes: ours, then OTEL_RESOURCE_ATTRIBUTES, then OTEL_SERVICE_NAME."""
+    more = dict(_pairs(environment.get("OTEL_RESOURCE_ATTRIBUTES", ""), "OTEL_RESOURCE_ATTRIBUTES"))
+    name = environment.get("OTEL_SERVICE_NAME", "").strip()
+    return {**own, **more, **({"service.name": name} if name else {})}
+
+
+def _get(environment: Mapping[str, str], name: str) -> str:
+    of_metrics = environment.get(f"OTEL_EXPORTER_OTLP_METRICS_{name}", "").strip()
+    return of_metrics or environment.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
+
+
+def _target(endpoint: str, insecure: bool) -> tuple[str, bool]:
+    if "://" not in endpoint:
+        if not endpoint:
+            raise OtlpConfigError("OTEL_EXPORTER_OTLP_ENDPOINT is empty: give http://host:4317 or https://host:4317")
+        return endpoint, not insecure
+    try:
+        parts = urlsplit(endpoint)
+        port = parts.port or 4317
+    except ValueError as error:
+        raise OtlpConfigError(f"OTEL_EXPORTER_OTLP_ENDPOINT is {endpoint[:200]!r}: {error}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        what = "it must be http:// or https:// and a host"
+        raise OtlpConfigError(f"OTEL_EXPORTER_OTLP_ENDPOINT is {endpoint[:200]!r}: {what}")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{host}:{port}", parts.scheme == "https"
+
+
+def _pairs(text: str, name: str) -> tuple[tuple[str, str], ...]:
+    pairs: list[tuple[str, str]] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise OtlpConfigError(f"{name} has a part {part[:80]!r}: it must be key=value pairs with commas between")
+        key = unquote(key.strip())
+        pairs.append((key.lower() if name.endswith("HEADERS") else key, unquote(value.strip())))
+    return tuple(pairs)
+
+
+def _timeout(text: str) -> float:
+    if not text:
+        return _DEFAULT_TIMEOUT_SECONDS
+    try:
+        seconds = float(text) / 1000
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise OtlpConfigError(f"OTEL_EXPORTER_OTLP_TIMEOUT is {text[:40]!r}: it must be milliseconds above 0")
+    return min(seconds, _LONGEST_TIMEOUT_SECONDS)

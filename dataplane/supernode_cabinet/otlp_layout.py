@@ -1,0 +1,142 @@
+"""From a snapshot to OTLP requests: which points there are, in which messages, with which values. No clock, no I/O.
+
+What a shard always has (dies, ports, chips) is encoded once; what comes and goes (holders, workloads, the digest) with
+each new snapshot. Requests are cut at :data:`REQUEST_BYTES`, far below the 4 MiB that gRPC receivers take by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernode_cabinet.catalogue import INSTRUMENTS, rows_of
+from supernode_cabinet.entities import attributes_of
+from supernode_cabinet.integrate import Integrator
+from supernode_cabinet.metric import Row, Scope
+from supernode_cabinet.otlp_wire import Points, encode_attributes, encode_metric_head, field, varint
+from supernode_cabinet.prometheus import is_published
+from supernode_cabinet.snapshot import Snapshot
+
+__all__ = ["REQUEST_BYTES", "Layout"]
+
+REQUEST_BYTES: Final = 1 << 19
+_CHUNK_BYTES: Final = REQUEST_BYTES // 2
+_SCOPE_NAME: Final = "supernode.cabinet"
+_VOLATILE: Final = frozenset({Scope.HOLDER, Scope.WORKLOAD, Scope.MODEL})
+_POINT_ATTRIBUTES: Final = 7
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A metric, or a part of its points, with the bytes before them."""
+
+    row: Row
+    first: int
+    head: bytes
+    points: Points
+
+    @property
+    def size(self) -> int:
+        return len(self.head) + self.points.size
+
+
+class Layout:
+    """The points of one shard at one level of detail; counters start with it."""
+
+    def __init__(self, resource: Mapping[str, str], snapshot: Snapshot, start_nanoseconds: int, monotonic: int) -> None:
+        self.rows = tuple(r for r in rows_of(snapshot.detail) if r.otel and is_published(snapshot, r))
+        self._resource = field(1, encode_attributes(resource, 1))
+        self._scope = field(1, field(1, _SCOPE_NAME.encode()) + field(2, snapshot.state.version.encode()))
+        self._start = start_nanoseconds
+        self._snapshot = snapshot
+        counting = tuple(row for row in self.rows if INSTRUMENTS[row.otel].kind == "Counter")
+        self._integrator = Integrator(counting, snapshot, monotonic)
+        self._fixed = _encode(snapshot, [row for row in self.rows if row.scope not in _VOLATILE])
+        self._volatile: dict[Row, list[_Chunk]] = {}
+        self._volatile_of: Snapshot | None = None
+
+    def takes(self, snapshot: Snapshot) -> bool:
+        """Return whether the points are still the right ones; else a new layout is needed and counters restart."""
+        mine = self._snapshot
+        same = mine.profile is snapshot.profile and mine.shard == snapshot.shard
+        return same and mine.detail == snapshot.detail
+
+    def update(self, snapshot: Snapshot, monotonic: int) -> None:
+        """Go on with this snapshot."""
+        self._integrator.advance(snapshot, monotonic)
+        self._snapshot = snapshot
+
+    def requests(self, time_nanoseconds: int, monotonic: int) -> Iterator[bytes]:
+        """Yield ExportMetricsServiceRequests with the values at this time; for one thread, while others may update."""
+        snapshot = self._snapshot  # also when update() brings the next one meanwhile
+        values = {row: self._values(snapshot, row, monotonic) for row in self.rows}
+        batch: list[_Chunk] = []
+        size = 0
+        for row in self.rows:
+            for chunk in self._chunks_of(snapshot, row):
+                if batch and size + chunk.size > REQUEST_BYTES:
+                    yield self._request(batch, values, time_nanoseconds)
+                    batch, size = [], 0
+                batch.append(chunk)
+                size += chunk.size
+        if batch:
+            yield self._request(batch, values, time_nanoseconds)
+
+    def _chunks_of(self, snapshot: Snapshot, row: Row) -> list[_Chunk]:
+        if row in self._fixed:
+            return self._fixed[row]
+        if self._volatile_of is not snapshot:
+            self._volatile = _encode(snapshot, [r for r in self.rows if r.scope in _VOLATILE])
+            self._volatile_of = snapshot
+        return self._volatile[row]
+
+    def _values(self, snapshot: Snapshot, row: Row, monotonic: int) -> NDArray[Any]:
+        counts = INSTRUMENTS[row.otel].kind == "Counter"
+        return self._integrator.total(row, monotonic) if counts else row.read(snapshot)
+
+    def _request(self, chunks: list[_Chunk], values: Mapping[Row, NDArray[Any]], now: int) -> bytes:
+        parts: list[bytes] = []
+        for chunk in chunks:
+            mine = values[chunk.row][chunk.first : chunk.first + len(chunk.points)]
+            parts += (chunk.head, chunk.points.encode(mine, self._start, now))
+        metrics = len(self._scope) + sum(map(len, parts))
+        scope_head = varint(2 << 3 | 2) + varint(metrics) + self._scope
+        body = len(self._resource) + len(scope_head) + metrics - len(self._scope)
+        head = varint(1 << 3 | 2) + varint(body) + self._resource + scope_head
+        return b"".join((head, *parts))
+
+
+def _encode(snapshot: Snapshot, rows: list[Row]) -> dict[Row, list[_Chunk]]:
+    scopes = {
+        scope: [encode_attributes(one, _POINT_ATTRIBUTES) for one in attributes_of(snapshot, scope)]
+        for scope in {row.scope for row in rows}
+    }
+    return {row: _chunks(row, scopes[row.scope]) for row in rows}
+
+
+def _chunks(row: Row, entities: list[bytes]) -> list[_Chunk]:
+    more = encode_attributes(row.attributes, _POINT_ATTRIBUTES)
+    every = [one + more for one in entities]
+    instrument = INSTRUMENTS[row.otel]
+    integer = row.integer or instrument.kind == "Counter"
+    chunks: list[_Chunk] = []
+    for first, last in _cuts(every):
+        points = Points(every[first:last], integer=integer)
+        head = encode_metric_head(row.otel, instrument.description, instrument.unit, instrument.kind, points.size)
+        chunks.append(_Chunk(row, first, head, points))
+    return chunks
+
+
+def _cuts(encoded: list[bytes]) -> Iterator[tuple[int, int]]:
+    """Yield ranges of points that stay below the size of a chunk."""
+    ends = np.cumsum([len(one) + 32 for one in encoded])
+    first = 0
+    while first < len(encoded):
+        before = int(ends[first - 1]) if first else 0
+        last = max(int(np.searchsorted(ends, before + _CHUNK_BYTES)), first + 1)
+        yield first, last
+        first = last
