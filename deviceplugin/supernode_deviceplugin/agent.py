@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import grpc.aio
+
 from supernode_deviceplugin.domain.allocations import is_settled
 from supernode_deviceplugin.errors import AgentError, PodResourcesError
 from supernode_deviceplugin.feed import Feed
@@ -66,6 +68,8 @@ class Agent:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set, then withdraw everything; an error that ends a task ends the agent."""
+        # gRPC would end its poller with the last channel or server, from the garbage collector too, and can hang in it.
+        grpc.aio.init_grpc_aio()
         removed = remove_stale_sockets(self.settings.kubelet_dir)
         if removed:
             _log.info("removed sockets of an earlier run", extra={"sockets": removed})

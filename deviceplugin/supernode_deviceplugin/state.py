@@ -14,8 +14,10 @@ from typing import Any
 
 from supernode_api.conditions import Reason
 from supernode_deviceplugin.domain.allocations import (
+    Devices,
     Holder,
     allocations_of,
+    group_devices,
     held_ids,
     holders_in_status,
     settle,
@@ -87,7 +89,7 @@ class NodeState:
             self.remove_object(name)
             previous = None
         is_new = name not in self.objects
-        self.objects[name] = obj
+        self.objects[name] = _lean(obj)
         try:
             self.servers[name] = parse_server(obj)
             self.invalid.pop(name, None)
@@ -144,7 +146,8 @@ class NodeState:
         merged: dict[tuple[str, str, str], Holder] = {holder.key: holder for holder in self.holders}
         for holder in seeds:
             old = merged.get(holder.key)
-            merged[holder.key] = holder._replace(devices=holder.devices | (old.devices if old else frozenset()))
+            pairs = [*holder.pairs(), *(old.pairs() if old else ())]
+            merged[holder.key] = holder._replace(devices=group_devices(pairs))
         self.holders = tuple(sorted(merged.values(), key=lambda h: h.key))
         self._allocations = allocations_of(self.inventory, self.holders)
 
@@ -154,13 +157,23 @@ class NodeState:
         """Take over an answer of PodResources."""
         ours = []
         for holder in listed:
-            devices = frozenset(d for d in holder.devices if d[1] in self.inventory.devices.get(d[0], {}))
+            devices = self._ours(holder)
             if devices:
                 ours.append(holder._replace(devices=devices))
         self.grants.seen(held_ids(ours))
         self.holders = settle(self.holders, ours, settled=settled)
         self._allocations = allocations_of(self.inventory, self.holders)
         self.pod_resources_error = ""
+
+    def _ours(self, holder: Holder) -> Devices:
+        """The devices that are ours, with our own copies of their ids: thousands are kept between two answers."""
+        result = []
+        for resource, ids in holder.devices:
+            known = self.inventory.devices.get(resource, {})
+            mine = tuple(known[device_id].id for device_id in ids if device_id in known)
+            if mine:
+                result.append((resource, mine))
+        return tuple(result)
 
     def _held(self, now: float) -> frozenset[str]:
         return held_ids(self.holders) | self.grants.pending(now)
@@ -175,7 +188,7 @@ class NodeState:
         free = [devices[i] for i in available if i in devices]
         included = [devices[i] for i in must if i in devices]
         missing = self._missing_links(now)
-        if any(device.plane != DIE for device in (*included, *free)):
+        if any(device.plane != DIE for device in (*included[:1], *free[:1])):
             chosen = prefer_links(
                 free,
                 included,
@@ -220,12 +233,8 @@ class NodeState:
     def _missing_links(self, now: float) -> dict[int, int]:
         """Server -> links of dies that nobody holds which are broken or held all the same."""
         held = self._held(now)
-        taken_dies = {
-            device.die
-            for devices in self.inventory.devices.values()
-            for device in devices.values()
-            if device.plane == DIE and device.id in held
-        }
+        found = [devices[i] for devices in self.inventory.devices.values() for i in held if i in devices]
+        taken_dies = {device.die for device in found if device.plane == DIE}
         missing: dict[int, int] = {}
         for resource, devices in self.inventory.devices.items():
             for device_id in held | self._unhealthy[resource]:
@@ -305,6 +314,13 @@ class NodeState:
             (server.bus_link_resource, server.dies * server.planes, len(unhealthy_links(server))),
         )
         return tuple(ResourceReport(name, total, bad, *kubelet[name]) for name, total, bad in counts)
+
+
+def _lean(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what is read later: managedFields alone would be ten times as much."""
+    kept = ("name", "uid", "generation", "resourceVersion")
+    metadata = {key: value for key, value in obj["metadata"].items() if key in kept}
+    return {"metadata": metadata, "status": dict(_status(obj))}
 
 
 def _status(obj: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ __all__ = ["StatusWriter"]
 
 _SPACING_SECONDS: Final = 1.0
 _MAX_DELAY_SECONDS: Final = 30.0
-_PARALLEL: Final = 8
+_PARALLEL: Final = 4
 _log = logging.getLogger(__name__)
 
 Json = dict[str, Any]

@@ -25,6 +25,8 @@ from supernode_deviceplugin.podresources import api_pb2 as pods_pb2
 from supernode_deviceplugin.podresources import api_pb2_grpc as pods_grpc
 from supernode_deviceplugin.v1beta1 import api_pb2, api_pb2_grpc
 
+grpc.aio.init_grpc_aio()  # never ends its poller: with one event loop a test, that can hang
+
 __all__ = ["AdmissionError", "Plugin", "ScriptedKubelet"]
 
 

@@ -6,13 +6,26 @@ for a while an answer proves what is held and not what is free (``settle``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from supernode_api.ranges import format_ranges, parse_ranges
 from supernode_deviceplugin.domain.devices import DIE, Inventory, Server
 
-__all__ = ["SETTLE_SECONDS", "Holder", "allocations_of", "held_ids", "holders_in_status", "is_settled", "settle"]
+__all__ = [
+    "SETTLE_SECONDS",
+    "Devices",
+    "Holder",
+    "allocations_of",
+    "group_devices",
+    "held_ids",
+    "holders_in_status",
+    "is_settled",
+    "settle",
+]
+
+Devices = tuple[tuple[str, tuple[str, ...]], ...]
+"""(resource, sorted ids) of each resource, sorted: compact, because every device of the node may be in it."""
 
 SETTLE_SECONDS = 10.0
 """Age of the kubelet from which on its answer is complete."""
@@ -24,13 +37,24 @@ class Holder(NamedTuple):
     namespace: str
     pod: str
     container: str
-    devices: frozenset[tuple[str, str]]
-    """(resource, device id)."""
+    devices: Devices
 
     @property
     def key(self) -> tuple[str, str, str]:
         """Namespace, pod, container."""
         return self[:3]
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """Each device as (resource, id)."""
+        return ((resource, device_id) for resource, ids in self.devices for device_id in ids)
+
+
+def group_devices(pairs: Iterable[tuple[str, str]]) -> Devices:
+    """Group (resource, id) pairs into the form in which a holder has them."""
+    grouped: dict[str, set[str]] = {}
+    for resource, device_id in pairs:
+        grouped.setdefault(resource, set()).add(device_id)
+    return tuple((resource, tuple(sorted(ids))) for resource, ids in sorted(grouped.items()))
 
 
 def is_settled(kubelet_age_seconds: float, pods: Iterable[tuple[str, str]], own_pod: tuple[str, str] | None) -> bool:
@@ -42,9 +66,9 @@ def settle(known: Iterable[Holder], listed: Iterable[Holder], *, settled: bool) 
     """Return who holds devices now: the answer, and while it is not settled also those known before."""
     holders = {holder.key: holder for holder in listed}
     if not settled:
-        taken = {device for holder in holders.values() for device in holder.devices}
+        taken = {pair for holder in holders.values() for pair in holder.pairs()}
         for holder in known:
-            rest = holder.devices - taken
+            rest = group_devices(pair for pair in holder.pairs() if pair not in taken)
             if holder.key not in holders and rest:
                 holders[holder.key] = holder._replace(devices=rest)
     return tuple(sorted(holders.values(), key=lambda h: h.key))
@@ -52,7 +76,7 @@ def settle(known: Iterable[Holder], listed: Iterable[Holder], *, settled: bool) 
 
 def held_ids(holders: Iterable[Holder]) -> frozenset[str]:
     """Ids of all devices that somebody holds."""
-    return frozenset(device_id for holder in holders for _, device_id in holder.devices)
+    return frozenset(device_id for holder in holders for _, device_id in holder.pairs())
 
 
 def allocations_of(inventory: Inventory, holders: Iterable[Holder]) -> dict[str, list[dict[str, str]]]:
@@ -61,7 +85,7 @@ def allocations_of(inventory: Inventory, holders: Iterable[Holder]) -> dict[str,
     for holder in sorted(holders, key=lambda h: h.key):
         dies: dict[int, set[int]] = {}
         links: dict[int, set[int]] = {}
-        for resource, device_id in holder.devices:
+        for resource, device_id in holder.pairs():
             device = inventory.devices.get(resource, {}).get(device_id)
             if device is None:
                 continue
@@ -96,5 +120,5 @@ def holders_in_status(server: Server, status: Mapping[str, Any]) -> list[Holder]
             continue  # garbage: PodResources will tell
         devices = {(server.npu_resource, server.die_id(phy)) for phy in dies}
         devices |= {(server.bus_link_resource, server.link_id(*divmod(n, server.planes))) for n in links}
-        holders.append(Holder(*names, frozenset(devices)))
+        holders.append(Holder(*names, group_devices(devices)))
     return holders

@@ -39,7 +39,8 @@ def prefer_dies(
     ``missing_links`` counts, for each server, links of free dies that are broken or held. With fewer dies than
     ``size`` all are returned.
     """
-    chosen = sorted(set(must))[: max(size, 0)]
+    size = max(size, 0)
+    chosen = sorted(set(must))[:size]
     free = _by_server(set(available).difference(chosen))
     anchors = {s: [d for d in dies if d.die in open_dies] for s, dies in free.items()}
     if any(anchors.values()) and _worth_following(free, anchors, size - len(chosen)):
@@ -64,14 +65,18 @@ def prefer_links(
     missing_links: Mapping[int, int] | None = None,
 ) -> list[Device]:
     """Choose ``size`` links; a die has ``planes`` of them, and ``free_dies`` are the healthy dies that nobody holds."""
-    chosen = sorted(set(must))[: max(size, 0)]
-    links: dict[Die, list[Device]] = {}
-    for link in sorted(set(available).difference(chosen)):
-        links.setdefault(link.die, []).append(link)
+    size = max(size, 0)
+    chosen = sorted(set(must))[:size]
+    links: dict[Die, set[Device]] = {}
+    for link in available:
+        links.setdefault(link.die, set()).add(link)
+    for link in chosen:
+        links.get(link.die, set()).discard(link)
 
     def take(dies: Iterable[Die]) -> None:
-        spread = _spread([links.pop(die) for die in dies if die in links])
-        chosen.extend(spread[: size - len(chosen)])
+        if len(chosen) < size:
+            spread = _spread([sorted(links.pop(die)) for die in dies if die in links])
+            chosen.extend(spread[: size - len(chosen)])
 
     take({link.die: None for link in chosen})
     take(sorted(open_dies))
@@ -79,8 +84,9 @@ def prefer_links(
         candidates = [die for die in free_dies if die.die in links]
         wanted = -(-(size - len(chosen)) // planes)
         take(die.die for die in prefer_dies(candidates, (), wanted, missing_links=missing_links))
-    take(sorted(die.die for die in free_dies))
-    take(sorted(links))
+    if len(chosen) < size:
+        take(sorted(die.die for die in free_dies))
+        take(sorted(links))
     return chosen
 
 

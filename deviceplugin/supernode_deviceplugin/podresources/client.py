@@ -9,7 +9,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from supernode_deviceplugin.domain.allocations import Holder
+from supernode_deviceplugin.domain.allocations import Holder, group_devices
 from supernode_deviceplugin.errors import PodResourcesError
 from supernode_deviceplugin.podresources import api_pb2, api_pb2_grpc
 
@@ -62,7 +62,7 @@ def holders_from(response: api_pb2.ListPodResourcesResponse) -> list[Holder]:
     holders = []
     for pod in response.pod_resources:
         for container in pod.containers:
-            devices = frozenset(
+            devices = group_devices(
                 (part.resource_name, device_id) for part in container.devices for device_id in part.device_ids
             )
             if devices:
