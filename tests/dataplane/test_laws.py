@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -189,3 +190,28 @@ def test_between_servers_bandwidth_is_lower_and_latency_higher():
     far = tensor_cost(view, np.arange(0, 128, 16, dtype=np.int64).reshape(1, 1, 8))
     assert np.isclose(far.seconds_per_byte / near.seconds_per_byte, 170 / 150)
     assert np.isclose(far.latency_seconds / near.latency_seconds, 2.1 / 0.7)
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_ports_carry_exactly_the_bytes_of_the_messages(chunks: int):
+    view, grid = LinkView(CM, None, None), np.arange(384, dtype=np.int64).reshape(4, 6, 16)
+    planes = np.ones(CM.planes)
+    tensor = (tensor_cost(view, grid).ports * planes).sum(axis=1)
+    assert np.allclose(tensor, 14), "a shard for each of 15 others, one of them in the package"
+    stages = (pipeline_cost(view, grid, chunks).ports * planes).sum(axis=1).reshape(4, 96)
+    ends, middle = 2 * chunks - 1, 2 * chunks
+    assert np.allclose(stages, np.array([ends, middle, middle, ends])[:, None]), (
+        "handed on, and back; no wrap at the end"
+    )
+    assert np.allclose((data_cost(view, grid).ports * planes).sum(axis=1), 1)
+    assert np.allclose((data_cost(view, grid).uplinks * planes).sum(axis=1), 1), "every edge leaves the server"
+
+
+def test_a_ring_sends_half_either_way_on_the_planes_that_each_pair_has():
+    ports = np.ones((CM.dies, CM.planes))
+    ports[4, 3] = 0
+    load = np.asarray(
+        data_cost(LinkView(CM, ports, None), np.array([0, 2, 4, 6], dtype=np.int64).reshape(1, 4, 1)).ports
+    )
+    whole, lacking = np.full(7, 1 / 7), np.array([1 / 6] * 3 + [0] + [1 / 6] * 3)
+    assert np.allclose(load, [whole, (whole + lacking) / 2, lacking, (whole + lacking) / 2])
