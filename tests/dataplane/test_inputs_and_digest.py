@@ -42,7 +42,7 @@ def test_the_digest_has_16_hex_digits_and_stays_with_equal_inputs():
 def test_the_digest_does_not_depend_on_the_order_of_anything():
     machine, nodes, jobs = parts()
     for node in nodes:
-        node["spec"]["faults"].reverse()
+        node["spec"]["faults"] = [dict(reversed(fault.items())) for fault in reversed(node["spec"]["faults"])]
         node["spec"] = dict(reversed(node["spec"].items()))
     for job in jobs:
         job["status"]["placement"]["ranks"].reverse()

@@ -131,6 +131,8 @@ def test_layers_that_do_not_divide_are_missing_on_the_last_and_the_first_stage()
     assert stage_layers(126, 16) == (7, *([8] * 14), 7)
     assert stage_layers(80, 8) == (10,) * 8
     assert stage_layers(7, 1) == (7,)
+    assert stage_layers(15, 4) == (4, 4, 4, 3)
+    assert stage_layers(13, 4) == (3, 4, 3, 3)
     for layers, stages in product(range(1, 60), range(1, 30)):
         if layers >= stages:
             split = stage_layers(layers, stages)
