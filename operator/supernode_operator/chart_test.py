@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from supernode_api.conditions import ConditionType, Reason, find_condition
 from supernode_api.names import API_VERSION
-from supernode_operator.hooks import HookError, SuperNodes, describe_conditions, poll, run_hook, say
+from supernode_operator.hooks import HookError, SuperNodes, describe_conditions, list_reasons, poll, run_hook, say
 
 __all__ = ["build_super_node", "find_hopeless", "main", "run_test", "summarize"]
 
@@ -91,15 +91,16 @@ def _wait_ready(super_nodes: SuperNodes, name: str, seconds: float, hopeless_sec
         ready = condition is not None and condition.get("status") == "True"
         return ready
 
-    told, hopeless_since = "", None
+    told: list[str] | None = None
+    hopeless_since: float | None = None
     for elapsed in poll(look, seconds):
         hopeless = find_hopeless(seen)
         hopeless_since = (elapsed if hopeless_since is None else hopeless_since) if hopeless else None
         if hopeless_since is not None and elapsed - hopeless_since >= hopeless_seconds:
             raise HookError(f"SuperNode {name} cannot become Ready. {hopeless}")
-        if elapsed >= 2 and (words := describe_conditions(seen)) != told:
-            say(f"waiting: {words}")
-            told = words
+        if elapsed >= 2 and (reasons := list_reasons(seen)) != told:
+            say(f"waiting: {describe_conditions(seen)}")
+            told = reasons
     if not ready:
         raise HookError(f"SuperNode {name} is not Ready after {seconds:.0f} s: {describe_conditions(seen)}")
     return seen

@@ -19,7 +19,7 @@ from kubernetes.client.exceptions import ApiException
 
 from supernode_api.names import GROUP, PLURALS, VERSION
 
-__all__ = ["HookError", "SuperNodes", "describe_conditions", "poll", "run_hook", "say"]
+__all__ = ["HookError", "SuperNodes", "describe_conditions", "list_reasons", "poll", "run_hook", "say"]
 
 _PLURAL: Final = PLURALS["SuperNode"]
 _REQUEST_SECONDS: Final = 10
@@ -107,16 +107,20 @@ def poll(look: Callable[[], bool], seconds: float) -> Iterator[float]:
 def describe_conditions(super_node: dict[str, Any]) -> str:
     """Return what keeps a SuperNode from being Ready or gone: its conditions with something to say.
 
-    ``DeletionBlocked`` and ``Degraded`` speak when True, all others when they are not; deletion comes first.
+    ``DeletionBlocked`` and ``Degraded`` speak when True, all others when they are not; deletion comes first. What two
+    conditions say in the same words, as the summary does, is said once.
     """
-    told = []
-    for condition in (super_node.get("status") or {}).get("conditions") or []:
-        adverse = condition.get("type") in ("DeletionBlocked", "Degraded")
-        if (condition.get("status") == "True") == adverse and condition.get("type") != "Progressing":
-            told.append((condition.get("type") != "DeletionBlocked", _words(condition)))
-    return (
-        "; ".join(dict.fromkeys(words for _, words in sorted(told))) or "it has no conditions: does the operator run?"
-    )
+    if not (super_node.get("status") or {}).get("conditions"):
+        return "it has no conditions: does the operator run?"
+    conditions = sorted(_speaking(super_node), key=_importance, reverse=True)
+    told = {(c.get("reason"), c.get("message")): c for c in conditions}
+    words = [_words(condition) for condition in sorted(told.values(), key=_importance)]
+    return "; ".join(words) or "no condition says why"
+
+
+def list_reasons(super_node: dict[str, Any]) -> list[str]:
+    """Return the reasons behind :func:`describe_conditions`; when they are the same, nothing new is to be told."""
+    return sorted({str(condition.get("reason")) for condition in _speaking(super_node)})
 
 
 def say(text: str) -> None:
@@ -133,6 +137,21 @@ def run_hook(work: Callable[[], None]) -> int:
         say(f"failed: {error}")
         return 1
     return 0
+
+
+def _speaking(super_node: dict[str, Any]) -> list[dict[str, Any]]:
+    conditions = (super_node.get("status") or {}).get("conditions") or []
+    return [
+        c
+        for c in conditions
+        if (c.get("status") == "True") == (c.get("type") in ("DeletionBlocked", "Degraded"))
+        and c.get("type") != "Progressing"
+    ]
+
+
+def _importance(condition: dict[str, Any]) -> tuple[bool, bool, str]:
+    type_ = str(condition.get("type"))
+    return type_ != "DeletionBlocked", type_ == "Ready", type_
 
 
 def _words(condition: dict[str, Any]) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from supernode_operator.hooks import HookError, SuperNodes, describe_conditions, poll, run_hook, say
+from supernode_operator.hooks import HookError, SuperNodes, describe_conditions, list_reasons, poll, run_hook, say
 
 __all__ = ["delete_all", "main"]
 
@@ -19,8 +20,8 @@ __all__ = ["delete_all", "main"]
 def delete_all(seconds: float) -> None:
     """Delete all SuperNodes, also those created meanwhile; raises :class:`HookError` if some are left in the end."""
     super_nodes = SuperNodes()
-    left: dict[str, str] = {}
-    told: dict[str, str] = {}
+    left: dict[str, dict[str, Any]] = {}
+    told: dict[str, list[str]] = {}
     finished = False
 
     def look() -> bool:
@@ -31,24 +32,24 @@ def delete_all(seconds: float) -> None:
             if not item["metadata"].get("deletionTimestamp"):
                 say(f"deleting SuperNode {name}")
                 super_nodes.delete(name)
-            left[name] = describe_conditions(item) if item["metadata"].get("deletionTimestamp") else "just deleted"
+            left[name] = item
         finished = not left
         return finished
 
     for elapsed in poll(look, seconds):
-        for name, why in left.items():
-            if elapsed >= 2 and told.get(name) != why:
-                say(f"waiting for SuperNode {name}: {why}")
-                told[name] = why
+        for name, item in left.items():
+            if elapsed >= 2 and told.get(name) != list_reasons(item):
+                say(f"waiting for SuperNode {name}: {describe_conditions(item)}")
+                told[name] = list_reasons(item)
     if not finished:
         raise HookError(_remedy(left, seconds))
     say("no SuperNode is left")
 
 
-def _remedy(left: dict[str, str], seconds: float) -> str:
+def _remedy(left: dict[str, dict[str, Any]], seconds: float) -> str:
     if not left:
         return f"the API server did not answer within {seconds:.0f} s; run helm uninstall again"
-    names = "; ".join(f"SuperNode {name}: {why}" for name, why in sorted(left.items()))
+    names = "; ".join(f"SuperNode {name}: {describe_conditions(item)}" for name, item in sorted(left.items()))
     return (
         f"after {seconds:.0f} s these are not gone. {names}. Delete the pods that hold dies and see that operator "
         "and node agents run, then run helm uninstall again (with --no-hooks, node labels and finalizers would stay)."

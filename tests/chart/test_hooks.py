@@ -44,8 +44,9 @@ def test_conditions_speak_when_something_is_wrong_and_deletion_comes_first() -> 
         {
             "status": {
                 "conditions": [
-                    READY,
+                    condition("NodesReady", "True", "AsExpected"),
                     condition("CabinetsReady", "False", "WaitingForCabinets", "3 of 16"),
+                    condition("Ready", "False", "WaitingForCabinets", "3 of 16"),  # the summary repeats it
                     condition("Degraded", "False", "AsExpected"),
                     condition("Progressing", "True"),
                     condition("DeletionBlocked", "True", "DevicesHeld", "pods default/a, default/b hold dies"),
@@ -57,6 +58,10 @@ def test_conditions_speak_when_something_is_wrong_and_deletion_comes_first() -> 
         "DeletionBlocked is True, DevicesHeld (pods default/a, default/b hold dies); "
         "CabinetsReady is False, WaitingForCabinets (3 of 16)"
     )
+
+
+def test_a_supernode_with_nothing_to_complain_of_says_nothing() -> None:
+    assert describe_conditions({"status": {"conditions": [READY]}}) == "no condition says why"
 
 
 @pytest.mark.parametrize("super_node", [{}, {"status": {}}, {"status": {"conditions": []}}])
