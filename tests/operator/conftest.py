@@ -24,7 +24,9 @@ def start(world: World, tmp_path: Path) -> Iterator[Callable[..., OperatorProces
     """Start operators; what still runs at the end is killed, and none may have logged an error."""
     running: list[OperatorProcess] = []
 
-    def begin(kubeconfig: Path | None = None, name: str = "operator-a", lead: bool = True, **env: str) -> OperatorProcess:
+    def begin(
+        kubeconfig: Path | None = None, name: str = "operator-a", lead: bool = True, **env: str
+    ) -> OperatorProcess:
         operator = OperatorProcess(kubeconfig or world.server.kubeconfig, tmp_path, name, **env)
         running.append(operator)
         if lead:

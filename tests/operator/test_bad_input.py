@@ -52,7 +52,9 @@ def test_a_super_pod_id_is_used_once(world: World, start: Start) -> None:
     assert "SuperNode first" in said["message"]
     wait_for(lambda: len(world.compute_nodes()) == 48, "the first has its servers")
     world.delete(f"{API}/supernodes/first")
-    wait_for(lambda: world.condition(world.get_super_node("second"), "Ready").get("reason") != "SuperPodIDTaken", "free")
+    wait_for(
+        lambda: world.condition(world.get_super_node("second"), "Ready").get("reason") != "SuperPodIDTaken", "free"
+    )
 
 
 def test_a_selector_without_nodes_says_so_and_recovers(world: World, start: Start) -> None:
@@ -114,7 +116,12 @@ BAD_WORKLOADS: list[tuple[str, dict[str, Any], str, str]] = [
     ("no-model", {"model": {"name": "llama-9"}}, "ModelNotFound", "llama-9"),
     ("bad-config", {"model": {"config": '{"hidden_size": "x"}'}}, "InvalidModel", ""),
     ("no-product", {"parallelism": {"tensor": 8, "pipeline": 3}}, "InvalidParallelism", "spec.training.parallelism"),
-    ("no-room", {"model": {"name": "llama-3.1-405b"}, "parallelism": {"tensor": 8, "pipeline": 2}}, "DoesNotFit", "GiB"),
+    (
+        "no-room",
+        {"model": {"name": "llama-3.1-405b"}, "parallelism": {"tensor": 8, "pipeline": 2}},
+        "DoesNotFit",
+        "GiB",
+    ),
 ]
 
 

@@ -65,7 +65,9 @@ def test_placement_and_performance_follow_the_pods_and_stop_with_one_of_them(
     rate = status["performance"]["tokensPerSecond"]
     assert status["progress"]["tokensPerSecond"] == rate
     wait_for(lambda: world.get_super_node()["status"]["performance"]["tokensPerSecond"] == rate, "the machine's rate")
-    wait_for(lambda: world.get_super_node()["status"]["model"] == world.get_workload("llama")["status"]["model"], "stamp")
+    wait_for(
+        lambda: world.get_super_node()["status"]["model"] == world.get_workload("llama")["status"]["model"], "stamp"
+    )
 
     world.delete_pod("llama-1")
     agent.held.pop(5)

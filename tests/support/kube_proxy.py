@@ -32,6 +32,8 @@ class KubeProxy:
         self.writes: list[tuple[str, str, Any]] = []
         """(method, path, body) of every write but those of leases."""
         self.cut_after: int | None = None
+        self.counts: Callable[[str], bool] = lambda path: True
+        """Which writes count towards the cut, by path."""
         self.on_cut: Callable[[], None] = lambda: None
         self.spoil = ""
         """'', 'double', 'late' or 'stale': what happens to watch events."""
@@ -81,7 +83,9 @@ class KubeProxy:
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
         connector = aiohttp.TCPConnector(ssl=self._server._context, limit=0)
-        async with aiohttp.ClientSession(connector=connector, auto_decompress=True, read_bufsize=2**22) as self._session:
+        async with aiohttp.ClientSession(
+            connector=connector, auto_decompress=True, read_bufsize=2**22
+        ) as self._session:
             app = web.Application(client_max_size=2**26)
             app.router.add_route("*", "/{path:.*}", self._handle)
             runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
@@ -102,14 +106,14 @@ class KubeProxy:
         write = request.method != "GET" and "/leases" not in request.path
         if write:
             self.writes.append((request.method, request.path_qs, json.loads(body) if body else None))
-            number = len(self.writes)
+            number = sum(self.counts(path) for _, path, _ in self.writes)
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
         url = self._server.url + request.path_qs
         if request.query.get("watch"):
             return await self._watch(request, url, headers)
         async with self._session.request(request.method, url, data=body or None, headers=headers) as answer:
             data = await answer.read()
-        if write and self.cut_after is not None and number >= self.cut_after:
+        if write and self.cut_after is not None and self.counts(request.path_qs) and number >= self.cut_after:
             self.down = True
             self.on_cut()
             return self._drop(request)

@@ -139,9 +139,7 @@ class World:
     def set_ready(self, name: str, ready: bool) -> None:
         condition = {"type": "Ready", "status": "True" if ready else "False", "reason": "Test", "message": ""}
         patch = {"status": {"conditions": [condition]}}
-        self.call(
-            "PATCH", f"/api/v1/nodes/{name}/status", patch, content_type="application/strategic-merge-patch+json"
-        )
+        self.call("PATCH", f"/api/v1/nodes/{name}/status", patch, content_type="application/strategic-merge-patch+json")
 
     def set_capacity(self, name: str, **quantities: int) -> None:
         texts = {key: str(value) for key, value in quantities.items()}
@@ -156,7 +154,9 @@ class World:
         body = {"apiVersion": "supernode.io/v1alpha1", "kind": "SuperNode", "metadata": {"name": name}, "spec": full}
         return dict(self.call("POST", f"{API}/supernodes", body))
 
-    def workload(self, name: str, pods: dict[str, Any], *, namespace: str = "default", **training: Any) -> dict[str, Any]:
+    def workload(
+        self, name: str, pods: dict[str, Any], *, namespace: str = "default", **training: Any
+    ) -> dict[str, Any]:
         """Make a small llama-3.1-8b run."""
         spec = {
             "superNode": training.pop("super_node", "cm384"),
