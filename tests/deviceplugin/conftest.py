@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import inspect
 import os
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from supernode_deviceplugin.agent import Agent
 from supernode_deviceplugin.settings import read_settings
 from support.memory_nodes import DIES, LINKS, MemoryNodes
 from support.scripted_kubelet import ScriptedKubelet
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One event loop for all async tests of this folder: gRPC's poller does not outlive a loop unharmed."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and inspect.iscoroutinefunction(getattr(item, "function", None)):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 class World:
@@ -122,7 +132,7 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def world(folder: Path) -> AsyncIterator[World]:
     made = World(folder)
     yield made
@@ -136,5 +146,9 @@ def steady() -> float:
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) * 3
 
 
-def moment() -> float:
-    return time.monotonic()
+@pytest_asyncio.fixture(loop_scope="session", scope="session", autouse=True)
+async def _no_server_outlives_the_loop() -> AsyncIterator[None]:
+    """gRPC's servers schedule their end on their loop when they are collected, so that has to happen before its end."""
+    yield
+    gc.collect()
+    await asyncio.sleep(0.1)
