@@ -44,8 +44,8 @@ bench: venv ## measure design budgets on this machine
 	@$(BIN)/python bench/run.py
 
 chart: venv ## render and lint the chart
-	@$(CLUSTER) prepare --api-only
-	$(BIN)/python -m pytest -q tests/chart
+	@$(CLUSTER) prepare
+	SUPERNODE_REQUIRE_LEVELS=api $(BIN)/python -m pytest -q tests/chart
 
 image: venv ## build the image archive, without Docker
 	@$(CLUSTER) image
