@@ -41,7 +41,6 @@ class KubeProxy:
         """So many watches from now on are answered 410 Gone."""
         self.down = False
         self._watching: set[asyncio.Task[Any]] = set()
-        self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.port = 0
@@ -76,12 +75,10 @@ class KubeProxy:
         self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in list(self._watching)])
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
+        asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        self._stop = asyncio.Event()
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         connector = aiohttp.TCPConnector(ssl=self._server._context, limit=0)
         async with aiohttp.ClientSession(
             connector=connector, auto_decompress=True, read_bufsize=2**22
@@ -98,6 +95,7 @@ class KubeProxy:
             for task in list(self._watching):
                 task.cancel()
             await runner.cleanup()
+        await asyncio.sleep(0.1)  # closed and aborted transports say goodbye in the loop's next rounds
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if self.down:
