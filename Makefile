@@ -51,7 +51,7 @@ image: venv ## build the image archive, without Docker
 	@$(CLUSTER) image
 
 kind-up: ## the same chart and image on kind (needs docker, kind, helm, kubectl)
-	scripts/kind-up.sh
+	devcluster/kind-up.sh
 
 kind-down: ## delete the kind cluster
 	kind delete cluster --name supernode

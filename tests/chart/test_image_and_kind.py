@@ -21,7 +21,7 @@ from support.chart import NAMESPACE, RELEASE, ROOT
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
+SCRIPTS = sorted((ROOT / "devcluster").glob("*.sh"))
 
 
 # ------------------------------------------------------------ image
@@ -130,7 +130,7 @@ def run_kind_up(folder: Path, clusters: str) -> list[str]:
     for name in ("docker", "kubectl", "helm"):
         stub(folder, name)
     stub(folder, "kind", f'[ "$1 $2" = "get clusters" ] && echo "{clusters}" || true')
-    script = ROOT / "scripts" / "kind-up.sh"
+    script = ROOT / "devcluster" / "kind-up.sh"
     subprocess.run([str(script)], env=with_venv(folder), check=True, capture_output=True, timeout=30)
     return (folder / "calls").read_text(encoding="utf-8").splitlines()
 
@@ -164,7 +164,7 @@ def test_kind_up_can_be_run_again(tmp_path: Path) -> None:
 def test_kind_up_says_what_is_missing(tmp_path: Path) -> None:
     for name in ("bash", "sed", "dirname", "env"):
         (tmp_path / name).symlink_to(f"/usr/bin/{name}")
-    script = ROOT / "scripts" / "kind-up.sh"
+    script = ROOT / "devcluster" / "kind-up.sh"
     done = subprocess.run([str(script)], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "kind-up: docker is not installed" in done.stderr
@@ -172,4 +172,4 @@ def test_kind_up_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_make_kind_up_is_that_script() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert re.search(r"^kind-up:.*\n\tscripts/kind-up\.sh$", makefile, re.MULTILINE)
+    assert re.search(r"^kind-up:.*\n\tdevcluster/kind-up\.sh$", makefile, re.MULTILINE)
