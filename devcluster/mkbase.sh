@@ -3,11 +3,12 @@
 # mkbase.sh OUT.tar; the mirror is the one that this machine uses. (The variant `extract` runs extract hooks only.)
 set -eu
 OUT=$1
+# shellcheck disable=SC2016 # apt expands it
 MIRROR=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codename: bookworm" | head -n1)
 [ -n "$MIRROR" ] || { echo "apt on this machine knows no mirror of Debian bookworm" >&2; exit 1; }
 EXCLUDE=
 for folder in doc man locale info lintian; do EXCLUDE="$EXCLUDE --dpkgopt=path-exclude=/usr/share/$folder/*"; done
-# shellcheck disable=SC2086 # the options are words
+# shellcheck disable=SC2086,SC2016 # the options are words; the hooks are expanded by mmdebstrap's shell
 mmdebstrap --quiet --variant=extract --skip=output/dev --aptopt='APT::Install-Recommends "false"' $EXCLUDE \
   --include=python3,python3-minimal,libstdc++6,ca-certificates,dash,bash,coreutils,sed,grep,libc-bin,base-files,tzdata \
   --extract-hook='chroot "$1" /usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3.11 /usr/lib/python3 || true' \
