@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,16 @@ from support.product import MACHINE, Product
 
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Product]:
-    """The cluster with the chart installed and one machine Ready; taken down at the end, also after a failure."""
+    """The cluster with the chart installed and one machine Ready; taken down at the end, also after a failure.
+
+    With SUPERNODE_E2E_INSTANCE=demo the tests run on an instance that is up already, and leave it up.
+    """
+    if existing := os.environ.get("SUPERNODE_E2E_INSTANCE"):
+        product = Product(existing)
+        product.load_environment()
+        product.clean()
+        yield product
+        return
     product = Product("e2e")
     try:
         product.start()
