@@ -189,7 +189,9 @@ class Agent:
             settled = False
         else:
             self._pods_lost_at = None
-            settled = is_settled(self.folder.age_seconds(), answer.pods, self.settings.own_pod)
+            # a kubelet that starts answers here well before it replaces its registration socket, so the younger counts
+            age = min(self.folder.age_seconds(), self._pods.age_seconds())
+            settled = is_settled(age, answer.pods, self.settings.own_pod)
             self.state.set_holders(answer.holders, settled=settled)
         if before != (self.state.holders, self.state.pod_resources_error):
             self._writer.mark(self.state.objects)
@@ -239,7 +241,7 @@ class Agent:
         kubelet = {r.resource: r.state for r in self.registrations.values() if r.state is not None}
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         status = self.state.plan_status(name, kubelet, sent=self._is_sent(), now=now, monotonic=time.monotonic())
-        return None if status is None else (str(obj["metadata"].get("uid", "")), status)
+        return None if status is None else (str(obj["metadata"].get("resourceVersion", "")), status)
 
     def _status_written(self, obj: Json) -> None:
         name = obj["metadata"]["name"]

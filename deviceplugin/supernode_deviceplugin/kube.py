@@ -24,6 +24,7 @@ __all__ = [
     "ApiComputeNodes",
     "ApiUnavailableError",
     "ComputeNodes",
+    "ConflictError",
     "ExpiredError",
     "NotFoundError",
     "Sink",
@@ -48,7 +49,11 @@ class ExpiredError(Exception):
 
 
 class NotFoundError(Exception):
-    """The object is gone, or another one of the same name has taken its place."""
+    """The object is gone."""
+
+
+class ConflictError(Exception):
+    """The object has changed since it was read, or another one of the same name has taken its place."""
 
 
 class ComputeNodes(Protocol):
@@ -60,8 +65,8 @@ class ComputeNodes(Protocol):
     def watch(self, version: str) -> AsyncIterator[tuple[str, Json]]:
         """Yield (ADDED, MODIFIED or DELETED, object) after a version until the server ends the stream."""
 
-    async def patch_status(self, name: str, uid: str, status: Mapping[str, Any]) -> Json:
-        """Replace the status and return the object; NotFoundError when it is not the one with this uid any more."""
+    async def patch_status(self, name: str, version: str, status: Mapping[str, Any]) -> Json:
+        """Replace the status of an object as it was read and return it; NotFoundError or ConflictError otherwise."""
 
 
 class Sink(Protocol):
@@ -117,16 +122,18 @@ class ApiComputeNodes:
         finally:
             await stream.aclose()
 
-    async def patch_status(self, name: str, uid: str, status: Mapping[str, Any]) -> Json:
+    async def patch_status(self, name: str, version: str, status: Mapping[str, Any]) -> Json:
         """Replace the status by a merge patch: lists in it are taken over whole, foreign entries go."""
-        body = {"metadata": {"uid": uid}, "status": dict(status)}
+        body = {"metadata": {"resourceVersion": version}, "status": dict(status)}
         try:
             patched = await self._client.patch(
                 self._resource.Status, name, body, patch_type=PatchType.MERGE, field_manager=FIELD_MANAGER
             )
         except ApiError as error:
-            if error.status.code == 404 or (error.status.code == 409 and "uid" in _text(error).lower()):
+            if error.status.code == 404:
                 raise NotFoundError(_text(error)) from error
+            if error.status.code == 409:
+                raise ConflictError(_text(error)) from error
             raise ApiUnavailableError(_text(error)) from error
         except (httpx2.HTTPError, OSError) as error:
             raise ApiUnavailableError(_text(error)) from error

@@ -24,6 +24,7 @@ import grpc.aio
 from supernode_api.conditions import Reason
 from supernode_deviceplugin.errors import KubeletUnreachableError, RegistrationRefusedError
 from supernode_deviceplugin.feed import Feed
+from supernode_deviceplugin.files import Identity, identity_of, socket_age_seconds
 from supernode_deviceplugin.plugin import SOCKET_PREFIX, Answers, PluginServer
 from supernode_deviceplugin.state import DeviceList
 from supernode_deviceplugin.v1beta1 import api_pb2, api_pb2_grpc
@@ -50,18 +51,17 @@ class KubeletFolder:
         """The kubelet's registration socket."""
         return self.path / "kubelet.sock"
 
-    def identity(self) -> tuple[int, int, int] | None:
+    def identity(self) -> Identity | None:
         """Identity of the registration socket, None while there is none; a new one means a new kubelet."""
-        return _identity(self.socket)
+        return identity_of(self.socket)
 
-    def checkpoint_mark(self) -> tuple[int, int, int] | None:
+    def checkpoint_mark(self) -> Identity | None:
         """Identity of the kubelet's checkpoint, which it replaces after each container's allocations."""
-        return _identity(self.path / "kubelet_internal_checkpoint")
+        return identity_of(self.path / "kubelet_internal_checkpoint")
 
     def age_seconds(self) -> float:
         """Seconds since the kubelet created its socket; 0 while there is none."""
-        identity = self.identity()
-        return max(0.0, time.time() - identity[2] / 1e9) if identity else 0.0
+        return socket_age_seconds(self.socket)
 
 
 class Registration:
@@ -153,7 +153,7 @@ class Registration:
         finally:
             task.cancel()
 
-    async def _until_lost(self, server: PluginServer, identity: tuple[int, int, int] | None) -> str:
+    async def _until_lost(self, server: PluginServer, identity: Identity | None) -> str:
         started = time.monotonic()
         while True:
             if self.folder.identity() != identity:
@@ -173,7 +173,7 @@ class Registration:
             self._set(Reason.KUBELET_UNREACHABLE, f"there is no socket {self.folder.socket}: is the kubelet running?")
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _sleep(self, seconds: float, identity: tuple[int, int, int] | None) -> None:
+    async def _sleep(self, seconds: float, identity: Identity | None) -> None:
         """Wait before trying again, but not longer than until there is a new kubelet."""
         for _ in range(max(1, round(seconds / _LOOK_SECONDS))):
             if self.folder.identity() != identity:
@@ -235,14 +235,6 @@ def _is_listening(path: Path) -> bool:
         except OSError:
             return True
         return True
-
-
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_ctime_ns
 
 
 def _delay(failures: int) -> float:

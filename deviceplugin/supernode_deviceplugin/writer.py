@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from supernode_deviceplugin.kube import ApiUnavailableError, ComputeNodes, NotFoundError
+from supernode_deviceplugin.kube import ApiUnavailableError, ComputeNodes, ConflictError, NotFoundError
 
 __all__ = ["StatusWriter"]
 
 _SPACING_SECONDS: Final = 1.0
+_CONFLICT_SECONDS: Final = 0.2
 _MAX_DELAY_SECONDS: Final = 30.0
 _PARALLEL: Final = 4
 _log = logging.getLogger(__name__)
@@ -22,7 +23,10 @@ Json = dict[str, Any]
 
 
 class StatusWriter:
-    """Asks ``plan`` for each object that was marked, and writes what it returns; ``written`` hears of the result."""
+    """Asks ``plan`` for each object that was marked, and writes what it returns; ``written`` hears of the result.
+
+    A plan is the version of the object that it was made from, and the status.
+    """
 
     def __init__(
         self,
@@ -66,15 +70,19 @@ class StatusWriter:
         planned = self._plan(name)
         if planned is None:
             return
-        uid, status = planned
+        version, status = planned
         delay = _SPACING_SECONDS
         try:
             async with self._gate:
-                obj = await self._nodes.patch_status(name, uid, status)
+                obj = await self._nodes.patch_status(name, version, status)
             self._failures.pop(name, None)
             self._written(obj)
         except NotFoundError:
             _log.info("ComputeNode is gone", extra={"compute_node": name})
+        except ConflictError:
+            # what it is now comes by the watch, which marks it again; in case that was before this, once more by hand
+            self._marked.add(name)
+            delay = _CONFLICT_SECONDS
         except ApiUnavailableError as error:
             failures = self._failures[name] = self._failures.get(name, 0) + 1
             delay = min(_SPACING_SECONDS * 2 ** (failures - 1), _MAX_DELAY_SECONDS)

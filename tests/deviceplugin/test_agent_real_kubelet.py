@@ -19,6 +19,8 @@ from support.memory_nodes import DIES, LINKS, compute_node
 
 CLI = Path(__file__).resolve().parents[2] / "devcluster" / "cluster.py"
 NAME = "agent-test"
+OWN_POD = "agent"
+"""Stands for the agent's pod, which a kubelet has to list before it is believed; the agent itself runs beside it."""
 IMAGE = "docker.io/local/pause:1"
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(600)]
@@ -61,6 +63,8 @@ class Rig:
             "SUPERNODE_KUBELET_DIR": str(self.folder),
             "SUPERNODE_POD_RESOURCES": str(self.state / "kubelet" / "pod-resources" / "kubelet.sock"),
             "SUPERNODE_HEALTH_PORT": "0",
+            "POD_NAMESPACE": "default",
+            "POD_NAME": OWN_POD,
         }
         with self.log.open("ab") as log:
             self.agent = subprocess.Popen(
@@ -104,8 +108,8 @@ class Rig:
         self.kubectl("patch", "cn", name, "--type=merge", "-p", json.dumps({"spec": {"faults": list(faults)}}))
 
 
-def pod(name: str, **limits: int) -> dict[str, Any]:
-    resources = {DIES: str(limits["dies"])} | ({LINKS: str(limits["links"])} if "links" in limits else {})
+def pod(name: str, *, dies: int = 0, links: int = 0) -> dict[str, Any]:
+    resources = {resource: str(count) for resource, count in ((DIES, dies), (LINKS, links)) if count}
     container = {
         "name": "main",
         "image": IMAGE,
@@ -128,6 +132,7 @@ def rig() -> Iterator[Rig]:
     try:
         made.kubectl("apply", "--server-side", "-f", str(CLI.parents[1] / "crds"))
         made.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        made.create(pod(OWN_POD))
         made.start_agent()
         objects = [compute_node(i, nodeName=made.node) for i in range(48)]
         for obj in objects:
@@ -145,7 +150,7 @@ def rig() -> Iterator[Rig]:
 def full(rig: Rig) -> Rig:
     """48 pods with 16 dies and 112 links each, running."""
     rig.until(lambda: rig.allocatable() == (768, 5376), "768 dies and 5376 links allocatable")
-    if not rig.pods():
+    if len(rig.pods()) == 1:
         rig.create(*(pod(f"p{i:02d}", dies=16, links=112) for i in range(48)))
     rig.until(lambda: all(phase == "Running" for _, phase, _ in rig.pods().values()), "48 pods running", 240)
     rig.until(lambda: all(rig.allocations().values()), "allocations in every status")

@@ -167,6 +167,7 @@ def test_an_answer_is_complete_when_the_kubelet_is_old_and_lists_the_agents_own_
     assert is_settled(30.0, [me], me)
     assert not is_settled(30.0, [("d", "other")], me)
     assert is_settled(30.0, [], None)
+    assert not is_settled(15.0, [], None)
 
 
 def test_allocations_are_ranges_of_the_server_and_sorted():

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from supernode_api.names import API_VERSION, compute_node_name
-from supernode_deviceplugin.kube import ApiUnavailableError, ExpiredError, NotFoundError
+from supernode_deviceplugin.kube import ApiUnavailableError, ConflictError, ExpiredError, NotFoundError
 
 __all__ = ["DIES", "LINKS", "MemoryNodes", "compute_node"]
 
@@ -92,12 +92,14 @@ class MemoryNodes:
             if self._cut != cut:
                 return
 
-    async def patch_status(self, name: str, uid: str, status: Mapping[str, Any]) -> Json:
+    async def patch_status(self, name: str, version: str, status: Mapping[str, Any]) -> Json:
         await asyncio.sleep(0)
         self._check()
         obj = self.objects.get(name)
-        if obj is None or obj["metadata"]["uid"] != uid:
+        if obj is None:
             raise NotFoundError(name)
+        if obj["metadata"]["resourceVersion"] != version:
+            raise ConflictError(name)
         self.writes.append((time.monotonic(), name, copy.deepcopy(dict(status))))
         obj = copy.deepcopy(obj)
         obj["status"] = copy.deepcopy(dict(status))

@@ -14,6 +14,7 @@ from supernode_deviceplugin.domain.devices import DIE, Inventory, Server
 
 __all__ = [
     "SETTLE_SECONDS",
+    "UNKNOWN_SETTLE_SECONDS",
     "Devices",
     "Holder",
     "allocations_of",
@@ -28,7 +29,9 @@ Devices = tuple[tuple[str, tuple[str, ...]], ...]
 """(resource, sorted ids) of each resource, sorted: compact, because every device of the node may be in it."""
 
 SETTLE_SECONDS = 10.0
-"""Age of the kubelet from which on its answer is complete."""
+"""Age of a kubelet that lists the agent's own pod from which on its answer is complete."""
+UNKNOWN_SETTLE_SECONDS = 30.0
+"""The same where the agent does not know its own pod, or is not in one."""
 
 
 class Holder(NamedTuple):
@@ -59,7 +62,9 @@ def group_devices(pairs: Iterable[tuple[str, str]]) -> Devices:
 
 def is_settled(kubelet_age_seconds: float, pods: Iterable[tuple[str, str]], own_pod: tuple[str, str] | None) -> bool:
     """Whether an answer is complete: the kubelet is old enough, and lists the agent's own pod where that is known."""
-    return kubelet_age_seconds >= SETTLE_SECONDS and (own_pod is None or own_pod in set(pods))
+    if own_pod is None:
+        return kubelet_age_seconds >= UNKNOWN_SETTLE_SECONDS
+    return kubelet_age_seconds >= SETTLE_SECONDS and own_pod in set(pods)
 
 
 def settle(known: Iterable[Holder], listed: Iterable[Holder], *, settled: bool) -> tuple[Holder, ...]:

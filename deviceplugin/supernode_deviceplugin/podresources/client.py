@@ -11,6 +11,7 @@ import grpc.aio
 
 from supernode_deviceplugin.domain.allocations import Holder, group_devices
 from supernode_deviceplugin.errors import PodResourcesError
+from supernode_deviceplugin.files import socket_age_seconds
 from supernode_deviceplugin.podresources import api_pb2, api_pb2_grpc
 
 __all__ = ["Answer", "PodResources", "holders_from"]
@@ -34,6 +35,10 @@ class PodResources:
     def __init__(self, socket: Path) -> None:
         self.socket = socket
         self._channel: grpc.aio.Channel | None = None
+
+    def age_seconds(self) -> float:
+        """Seconds since the kubelet created its socket; 0 while there is none."""
+        return socket_age_seconds(self.socket)
 
     async def list(self) -> Answer:
         """Ask once; PodResourcesError when there is no answer."""
