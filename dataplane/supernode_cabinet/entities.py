@@ -28,7 +28,6 @@ ATTRIBUTE_OF_LABEL: Final[Mapping[str, str]] = {
     "chip": "supernode.chip",
     "port": "supernode.port",
     "workload": "supernode.workload",
-    "model": "supernode.workload.model",
     "namespace": "k8s.namespace.name",
     "pod": "k8s.pod.name",
     "container": "k8s.container.name",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
@@ -32,23 +33,20 @@ _POINT_ATTRIBUTES: Final = 7
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """A metric, or a part of its points, with the bytes before them."""
+    """A row's points, or a part of them."""
 
     row: Row
     first: int
-    head: bytes
     points: Points
-
-    @property
-    def size(self) -> int:
-        return len(self.head) + self.points.size
 
 
 class Layout:
     """The points of one shard at one level of detail; counters start with it."""
 
     def __init__(self, resource: Mapping[str, str], snapshot: Snapshot, start_nanoseconds: int, monotonic: int) -> None:
-        self.rows = tuple(r for r in rows_of(snapshot.detail) if r.otel and is_published(snapshot, r))
+        order = list(INSTRUMENTS)  # one metric's rows follow one another, so that they are one Metric in a request
+        rows = [r for r in rows_of(snapshot.detail) if r.otel and is_published(snapshot, r)]
+        self.rows = tuple(sorted(rows, key=lambda row: order.index(row.otel)))
         self._resource = field(1, encode_attributes(resource, 1))
         self._scope = field(1, field(1, _SCOPE_NAME.encode()) + field(2, snapshot.state.version.encode()))
         self._start = start_nanoseconds
@@ -78,11 +76,11 @@ class Layout:
         size = 0
         for row in self.rows:
             for chunk in self._chunks_of(snapshot, row):
-                if batch and size + chunk.size > REQUEST_BYTES:
+                if batch and size + chunk.points.size > REQUEST_BYTES:
                     yield self._request(batch, values, time_nanoseconds)
                     batch, size = [], 0
                 batch.append(chunk)
-                size += chunk.size
+                size += chunk.points.size
         if batch:
             yield self._request(batch, values, time_nanoseconds)
 
@@ -100,9 +98,14 @@ class Layout:
 
     def _request(self, chunks: list[_Chunk], values: Mapping[Row, NDArray[Any]], now: int) -> bytes:
         parts: list[bytes] = []
-        for chunk in chunks:
-            mine = values[chunk.row][chunk.first : chunk.first + len(chunk.points)]
-            parts += (chunk.head, chunk.points.encode(mine, self._start, now))
+        for name, group in groupby(chunks, key=lambda chunk: chunk.row.otel):
+            same = list(group)
+            instrument = INSTRUMENTS[name]
+            size = sum(chunk.points.size for chunk in same)
+            parts.append(encode_metric_head(name, instrument.description, instrument.unit, instrument.kind, size))
+            for chunk in same:
+                mine = values[chunk.row][chunk.first : chunk.first + len(chunk.points)]
+                parts.append(chunk.points.encode(mine, self._start, now))
         metrics = len(self._scope) + sum(map(len, parts))
         scope_head = varint(2 << 3 | 2) + varint(metrics) + self._scope
         body = len(self._resource) + len(scope_head) + metrics - len(self._scope)
@@ -121,14 +124,8 @@ def _encode(snapshot: Snapshot, rows: list[Row]) -> dict[Row, list[_Chunk]]:
 def _chunks(row: Row, entities: list[bytes]) -> list[_Chunk]:
     more = encode_attributes(row.attributes, _POINT_ATTRIBUTES)
     every = [one + more for one in entities]
-    instrument = INSTRUMENTS[row.otel]
-    integer = row.integer or instrument.kind == "Counter"
-    chunks: list[_Chunk] = []
-    for first, last in _cuts(every):
-        points = Points(every[first:last], integer=integer)
-        head = encode_metric_head(row.otel, instrument.description, instrument.unit, instrument.kind, points.size)
-        chunks.append(_Chunk(row, first, head, points))
-    return chunks
+    integer = row.integer or INSTRUMENTS[row.otel].kind == "Counter"
+    return [_Chunk(row, first, Points(every[first:last], integer=integer)) for first, last in _cuts(every)]
 
 
 def _cuts(encoded: list[bytes]) -> Iterator[tuple[int, int]]:

@@ -65,6 +65,7 @@ class Reflector:
                 raise
             except Exception as error:  # the loop's edge: whatever the transport raises, the last state stays
                 if isinstance(error, ApiError) and getattr(error.status, "code", 0) == 410:
+                    await asyncio.sleep(_FIRST_BACKOFF_SECONDS)  # the list is fresh; the loss is nothing to tell
                     continue
                 self._set_connected(False, _describe(error))
                 await asyncio.sleep(backoff * random.uniform(0.7, 1.3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cabinet.collector import collector, points
 from cabinet.machines import (
     NAME,
     CabinetProcess,
@@ -21,6 +23,7 @@ from cabinet.machines import (
     super_node,
     workload,
 )
+from cabinet.proxy import proxied
 from support.apiserver import ApiServer
 
 pytestmark = pytest.mark.api
@@ -152,3 +155,66 @@ def test_another_machines_objects_are_not_read(machine: ApiServer, cabinet: Cabi
     time.sleep(0.5)
     assert cabinet.json("/v1/machine")["digest"] == digest
     assert cabinet.get("/v1/workloads/default/foreign")[0] == 404
+
+
+def test_a_lost_api_server_keeps_figures_and_readiness_and_changes_arrive_afterwards(
+    machine: ApiServer, tmp_path: Path
+) -> None:
+    copy = tmp_path / "kubeconfig"
+    with (
+        proxied(machine.url, machine.kubeconfig, copy) as proxy,
+        cabinet_process(copy, tmp_path / "log") as cabinet,
+    ):
+        cabinet.wait_ready()
+        digest = cabinet.json("/v1/machine")["digest"]
+        proxy.cut()
+        eventually(lambda: "supernode_cabinet_api_connected 0" in cabinet.get("/metrics")[1], "the loss")
+        _apply(machine, compute_node(0, faults=[{"name": "broken", "die": 3}]))
+        machine.request("DELETE", f"{_ROOT}/computenodes/{NAME}-47")
+        time.sleep(1)
+        assert cabinet.get("/readyz")[0] == 200
+        assert cabinet.json("/v1/machine")["digest"] == digest
+        proxy.open()
+        eventually(lambda: "supernode_cabinet_api_connected 1" in cabinet.get("/metrics")[1], "the return")
+        eventually(lambda: cabinet.json("/v1/machine")["digest"] != digest, "what was missed")
+        log = cabinet.log.read_text()
+        assert log.count("cannot read ComputeNode,") == 1
+        assert "Traceback" not in log
+
+
+def test_metrics_arrive_over_otlp_with_the_digest_that_http_shows(machine: ApiServer, tmp_path: Path) -> None:
+    with collector() as receiver:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_SERVICE_NAME": "mine"}
+        with cabinet_process(machine.kubeconfig, tmp_path / "log", **environment) as cabinet:
+            cabinet.wait_ready()
+            digest = cabinet.json("/v1/machine")["digest"]
+            cabinet.process.send_signal(signal.SIGTERM)
+            assert cabinet.process.wait(5) == 0, "the last export is made on the way out"
+        stamps = [points(request, "supernode.model.info") for request in receiver.requests]
+        assert {stamp[0][0]["supernode.model.digest"] for stamp in stamps if stamp} == {digest}
+        (resource,) = receiver.requests[0].resource_metrics
+        named = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
+        assert named["service.name"] == "mine"
+        assert named["k8s.pod.name"] == f"{NAME}-compute-0"
+
+
+def test_an_otlp_setting_that_cannot_be_used_is_said_and_the_machine_goes_on(
+    machine: ApiServer, tmp_path: Path
+) -> None:
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "ftp://nowhere"}
+    with cabinet_process(machine.kubeconfig, tmp_path / "log", **environment) as cabinet:
+        cabinet.wait_ready()
+        eventually(lambda: "OTEL_EXPORTER_OTLP_ENDPOINT" in cabinet.log.read_text(), "the reason")
+        assert cabinet.get("/v1/machine")[0] == 200
+
+
+def test_a_cabinet_stays_within_its_memory(machine: ApiServer, tmp_path: Path) -> None:
+    with collector() as receiver:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        with cabinet_process(machine.kubeconfig, tmp_path / "log", **environment) as cabinet:
+            cabinet.wait_ready()
+            for page in ("/metrics", *(f"/metrics/npu/{server}" for server in range(4))):
+                assert cabinet.get(page)[0] == 200
+            eventually(lambda: receiver.requests, "an export")
+            (line,) = re.findall(r"^process_resident_memory_bytes (\d+)", cabinet.get("/metrics")[1], re.M)
+            assert int(line) / 2**20 < 84, "the budget is 80 MiB; page sizes and allocators differ a little"
