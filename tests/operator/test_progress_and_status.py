@@ -210,3 +210,40 @@ def test_people_read_short_lists_and_faults() -> None:
     assert describe_fault({"diePort": {"die": 1, "plane": 2}}) == "port of die 1 on plane 2 (SeparateNPU)"
     assert describe_fault({"uplink": {"plane": 2, "port": 9}, "level": "X"}) == "uplink 9 of plane 2 (X)"
     assert describe_fault({"l1": {"plane": 6}, "code": "C"}) == "L1 chip of plane 6 (SeparateNPU C)"
+
+
+def condition(type_: str, status: str, reason: str) -> dict[str, Any]:
+    return {"type": type_, "status": status, "reason": reason, "message": "", "lastTransitionTime": "t"}
+
+
+def test_events_tell_what_ready_does_not_already_say() -> None:
+    obj = {"metadata": {"name": "w", "namespace": "team", "uid": "u"}}
+    new = [
+        condition("Ready", "True", "Running"),
+        condition("Accepted", "True", "Running"),
+        condition("NodesReady", "False", "NodeTaken"),
+        condition("Degraded", "Unknown", "FaultsInForce"),
+        condition("SpansServers", "True", "SpansServers"),
+        condition("Complete", "False", "Incomplete"),
+    ]
+    events = build_events("SuperNodeWorkload", obj, [condition("Ready", "False", "Incomplete")], new, "t")
+    assert [(e["reason"], e["type"], e["message"]) for e in events] == [
+        ("Running", "Normal", "Ready is True"),
+        ("SpansServers", "Warning", "SpansServers is True"),
+    ]
+    assert (
+        {e["metadata"]["namespace"] for e in events} == {e["involvedObject"]["namespace"] for e in events} == {"team"}
+    )
+
+
+def test_a_selector_claims_pods_of_its_own_namespace() -> None:
+    has = claim_of(SuperNodeWorkload.model_validate(workload(selector={"matchLabels": {"a": "b"}})))
+    assert has({"metadata": {"namespace": "n", "labels": {"a": "b"}}})
+    assert not has({"metadata": {"namespace": "other", "labels": {"a": "b"}}})
+    assert not has({"metadata": {"namespace": "n"}})
+
+
+def test_without_a_service_account_the_namespaces_default_is_used() -> None:
+    raw = machine()
+    sets = build_stateful_sets(raw, SuperNode.model_validate(raw), PROFILE, PodSettings("release", "image"))
+    assert all("serviceAccountName" not in s["spec"]["template"]["spec"] for s in sets)

@@ -47,8 +47,6 @@ def plan_progress(
         wake = completion_epoch(dict(old), target) if old is not None and target is not None else None
         return ProgressPlan(old, None, wake)
     tokens = tokens_at(dict(old), target, now_epoch) if old is not None else 0
-    if target is not None and tokens >= target:
-        return _completed(target, tokens_per_step, now_epoch)
     new = _line(tokens, tokens_per_step, now_epoch, text)
     return ProgressPlan(new, None, completion_epoch(new, target) if target is not None else None)
 
