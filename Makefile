@@ -19,6 +19,7 @@ venv: ## make the isolated Python environment from the lock file
 gen: venv ## generate everything that is generated: CRDs, gRPC stubs, reference pages
 	$(BIN)/python -m supernode_api.generate
 	$(BIN)/python -m supernode_deviceplugin.generate
+	$(BIN)/python -m supernode_cabinet.tables docs/telemetry.md
 	$(BIN)/python tests/support/regenerate.py
 	$(BIN)/python tests/support/chart_values.py
 
