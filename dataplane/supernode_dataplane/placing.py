@@ -67,7 +67,8 @@ def place(profile: Profile, workload: WorkloadInput, taken: BoolArray) -> Placed
             links.append(part_links)
             held += mine.size
             contested += len(part.dies) - mine.size
-            if foreign and rank.rank not in mismatched:
+            # While a pod starts the kubelet shows its links and its dies one after the other: no mismatch yet.
+            if foreign and rank.running and rank.rank not in mismatched:
                 mismatched.append(rank.rank)
         if len(rank.parts) > 1 and len({part.server for part in rank.parts if part.dies}) > 1:
             spans.append(rank.rank)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,14 +13,18 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 WORKLOAD = "llama-3-1-405b"
 
 
-@pytest.fixture
-def training(product: Product) -> Product:
-    product.kubectl("apply", "-f", "examples/llama-3.1-405b-training.yaml")
-    product.wait(lambda: product.rate(WORKLOAD) > 0, "48 pods to train", 90)
-    return product
+@pytest.fixture(scope="module")
+def training(installed: Product) -> Iterator[Product]:
+    """The demo's workload, running; started once, because 48 pods take their time."""
+    installed.wait_machine_ready()
+    installed.kubectl("apply", "-f", "examples/llama-3.1-405b-training.yaml")
+    installed.wait(lambda: installed.rate(WORKLOAD) > 0, "48 pods to train", 240)
+    yield installed
+    installed.clean()
 
 
-def test_one_apply_gives_a_whole_machine(product: Product) -> None:
+def test_one_apply_gives_a_whole_machine(installed: Product) -> None:
+    product = installed
     machine = product.machine()
     assert product.allocatable() == (768, 5376)
     assert len(product.get("computenodes")["items"]) == 48

@@ -37,11 +37,11 @@ class Product(Demo):
 
     def clean(self) -> None:
         """Delete what tests create, and wait until the machine is idle and Ready."""
-        self.kubectl("delete", "snw", "--all", "-A", "--wait", "--timeout=90s")
-        self.kubectl("delete", "job,pod", "--all", "-n", "default", "--wait", "--timeout=90s")
+        self.kubectl("delete", "snw", "--all", "-A", "--wait", "--timeout=180s")
+        self.kubectl("delete", "job,pod", "--all", "-n", "default", "--wait", "--timeout=180s")
         self.clear_faults()
         self.kubectl("label", "node", self.node(), f"supernode.io/pool={MACHINE}", "--overwrite")
-        self.wait(lambda: self.machine()["status"]["allocated"].get("dies", 0) == 0, "all dies to be free", 60)
+        self.wait(lambda: self.machine()["status"]["allocated"].get("dies", 0) == 0, "all dies to be free", 120)
         self.wait_machine_ready()
 
     # ------------------------------------------------------------ tools
