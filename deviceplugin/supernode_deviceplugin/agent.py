@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import grpc.aio
 
-from supernode_deviceplugin.domain.allocations import is_settled
+from supernode_deviceplugin.domain.allocations import Settling
 from supernode_deviceplugin.errors import AgentError, PodResourcesError
 from supernode_deviceplugin.feed import Feed
 from supernode_deviceplugin.kube import ComputeNodes, follow
@@ -56,6 +56,7 @@ class Agent:
         self._synced = asyncio.Event()
         self._changed = asyncio.Event()
         self._poke = asyncio.Event()
+        self._settling = Settling()
         self._free_since: dict[str, float] = {}
         self._pods_lost_at: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -190,11 +191,19 @@ class Agent:
         else:
             self._pods_lost_at = None
             # a kubelet that starts answers here well before it replaces its registration socket, so the younger counts
-            age = min(self.folder.age_seconds(), self._pods.age_seconds())
-            settled = is_settled(age, answer.pods, self.settings.own_pod)
+            settled = self._settling.judge(
+                age_seconds=min(self.folder.age_seconds(), self._pods.age_seconds()),
+                own_pod=self.settings.own_pod,
+                pods=answer.pods,
+                known=self.state.holders,
+                listed=answer.holders,
+                now=time.monotonic(),
+            )
             self.state.set_holders(answer.holders, settled=settled)
         if before != (self.state.holders, self.state.pod_resources_error):
             self._writer.mark(self.state.objects)
+            counts = {"held_before": len(before[0]), "held": len(self.state.holders), "settled": settled}
+            _log.info("containers that hold devices", extra=counts)
         return settled
 
     async def _hand_over(self, settled: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,7 +44,13 @@ class Rig:
         return done.stdout
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
-        return self.cluster("kubectl", "--instance", NAME, *words, stdin=stdin)
+        for attempt in range(5):  # a machine that does too much at once
+            try:
+                return self.cluster("kubectl", "--instance", NAME, *words, stdin=stdin)
+            except AssertionError as error:
+                if attempt == 4 or not re.search(r"timeout|refused|timed out", str(error)):
+                    raise
+        raise AssertionError
 
     def get(self, *words: str) -> Any:
         return json.loads(self.kubectl("get", *words, "-o", "json"))
@@ -176,9 +183,9 @@ def test_a_fault_leaves_and_returns_and_a_running_pod_does_not_notice(full):
 def test_a_restarted_kubelet_disturbs_no_pod_and_loses_no_allocation(full):
     pods, held = full.pods(), full.allocations()
     full.cluster("restart", "--instance", NAME, "kubelet")
-    end = time.monotonic() + 15
+    end = time.monotonic() + 25
     while time.monotonic() < end:
-        assert full.allocations() == held
+        assert full.allocations() == held, full.log.read_text()[-4000:]
         time.sleep(0.5)
     full.until(lambda: full.allocatable() == (768, 5376), "everything to be allocatable again", 60)
     assert full.pods() == pods

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from supernode_api.compute_node import ComputeNode, ComputeNodeStatus
 from supernode_api.conditions import Reason
 from supernode_api.faults import FaultLevel
-from supernode_deviceplugin.domain.allocations import Holder, allocations_of, group_devices, is_settled, settle
+from supernode_deviceplugin.domain.allocations import Holder, Settling, allocations_of, group_devices, settle
 from supernode_deviceplugin.domain.devices import InvalidComputeNodeError, build_inventory, parse_server
 from supernode_deviceplugin.domain.grants import PENDING_SECONDS, Grants
 from supernode_deviceplugin.domain.health import unhealthy_dies, unhealthy_links
@@ -161,13 +161,39 @@ def test_an_answer_of_a_young_kubelet_removes_nobody():
     assert settle([a], [b], settled=False) == (a._replace(devices=((DIES, ("Ascend910-0",)),)), b)
 
 
+ME = ("supernode-agent", "agent-x")
+A = Holder("d", "a", "c", ((DIES, ("Ascend910-0",)),))
+B = Holder("d", "b", "c", ((DIES, ("Ascend910-1",)),))
+
+
+def judge(settling, now, age, pods, listed=(), known=(), own=ME):
+    return settling.judge(age_seconds=age, own_pod=own, pods=set(pods), known=known, listed=listed, now=now)
+
+
 def test_an_answer_is_complete_when_the_kubelet_is_old_and_lists_the_agents_own_pod():
-    me = ("supernode-agent", "agent-x")
-    assert not is_settled(3.0, [me], me)
-    assert is_settled(30.0, [me], me)
-    assert not is_settled(30.0, [("d", "other")], me)
-    assert is_settled(30.0, [], None)
-    assert not is_settled(15.0, [], None)
+    assert not judge(Settling(), 0, 3.0, [ME])
+    assert judge(Settling(), 0, 100.0, [ME])
+    assert not judge(Settling(), 0, 100.0, [("d", "other")])
+
+
+def test_without_an_own_pod_the_kubelet_has_to_be_older():
+    assert not judge(Settling(), 0, 15.0, [], own=None)
+    assert judge(Settling(), 0, 31.0, [], own=None)
+
+
+def test_a_kubelet_that_brings_pods_back_one_by_one_is_not_believed_until_it_stops():
+    settling = Settling()
+    known = [A, B]
+    assert judge(settling, 0, 1000.0, [ME], known, known)
+    assert not judge(settling, 1, 1.0, [], (), known)
+    assert not judge(settling, 12, 12.0, [ME], (), known), "the own pod has just appeared"
+    assert not judge(settling, 20, 20.0, [ME], [A], known)
+    assert not judge(settling, 29, 29.0, [ME], [A], known), "somebody came back 9 s ago"
+    assert judge(settling, 31, 31.0, [ME], [A], known)
+
+
+def test_an_old_kubelet_is_believed_at_once_by_an_agent_that_starts():
+    assert judge(Settling(), 0, 100.0, [ME], (), [A])
 
 
 def test_allocations_are_ranges_of_the_server_and_sorted():

@@ -6,7 +6,7 @@ for a while an answer proves what is held and not what is free (``settle``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 from supernode_api.ranges import format_ranges, parse_ranges
@@ -17,11 +17,11 @@ __all__ = [
     "UNKNOWN_SETTLE_SECONDS",
     "Devices",
     "Holder",
+    "Settling",
     "allocations_of",
     "group_devices",
     "held_ids",
     "holders_in_status",
-    "is_settled",
     "settle",
 ]
 
@@ -29,9 +29,13 @@ Devices = tuple[tuple[str, tuple[str, ...]], ...]
 """(resource, sorted ids) of each resource, sorted: compact, because every device of the node may be in it."""
 
 SETTLE_SECONDS = 10.0
-"""Age of a kubelet that lists the agent's own pod from which on its answer is complete."""
+"""Age of a kubelet from which on its answer is complete, and time since it brought somebody back."""
 UNKNOWN_SETTLE_SECONDS = 30.0
-"""The same where the agent does not know its own pod, or is not in one."""
+"""The age where the agent does not know its own pod, or is not in one."""
+_YOUNG_SECONDS = 60.0
+
+
+Key = tuple[str, str, str]
 
 
 class Holder(NamedTuple):
@@ -43,7 +47,7 @@ class Holder(NamedTuple):
     devices: Devices
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> Key:
         """Namespace, pod, container."""
         return self[:3]
 
@@ -60,11 +64,38 @@ def group_devices(pairs: Iterable[tuple[str, str]]) -> Devices:
     return tuple((resource, tuple(sorted(ids))) for resource, ids in sorted(grouped.items()))
 
 
-def is_settled(kubelet_age_seconds: float, pods: Iterable[tuple[str, str]], own_pod: tuple[str, str] | None) -> bool:
-    """Whether an answer is complete: the kubelet is old enough, and lists the agent's own pod where that is known."""
-    if own_pod is None:
-        return kubelet_age_seconds >= UNKNOWN_SETTLE_SECONDS
-    return kubelet_age_seconds >= SETTLE_SECONDS and own_pod in set(pods)
+class Settling:
+    """Whether an answer is complete. A kubelet that starts lists its pods one by one as it admits them anew.
+
+    So it has to be old enough, to list the agent's own pod where that is known, and to have brought back nobody for a
+    while whom it did not list before. Times are monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self._own_listed = False
+        self._missing: frozenset[Key] = frozenset()
+        self._returned_at = float("-inf")
+
+    def judge(
+        self,
+        *,
+        age_seconds: float,
+        own_pod: tuple[str, str] | None,
+        pods: Set[tuple[str, str]],
+        known: Iterable[Holder],
+        listed: Iterable[Holder],
+        now: float,
+    ) -> bool:
+        """Return whether whoever is not ``listed`` holds nothing; ``known`` are the holders so far."""
+        there = {holder.key for holder in listed}
+        came = self._missing & there
+        if came or (own_pod in pods and not self._own_listed and age_seconds < _YOUNG_SECONDS):
+            self._returned_at = now
+        self._own_listed = own_pod in pods
+        self._missing = frozenset(holder.key for holder in known) - there
+        if own_pod is None:
+            return age_seconds >= UNKNOWN_SETTLE_SECONDS and now - self._returned_at >= SETTLE_SECONDS
+        return age_seconds >= SETTLE_SECONDS and self._own_listed and now - self._returned_at >= SETTLE_SECONDS
 
 
 def settle(known: Iterable[Holder], listed: Iterable[Holder], *, settled: bool) -> tuple[Holder, ...]:
