@@ -55,6 +55,7 @@ def test_completion_counts_from_the_predicted_instant_however_late_it_is_noticed
     early = plan_progress(line(0, "100"), 100.0, 1000, 10, NOW + 9.999999)
     assert not early.complete
     assert early.wake_epoch == NOW + 10
+    assert plan_progress(line(0, "100"), 100.0, 1000, 10, NOW + 10).complete
 
 
 def test_what_is_complete_stays_so() -> None:
