@@ -7,7 +7,6 @@ holds what, and withdraw what is to be handed over; write statuses; answer probe
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ import grpc.aio
 
 from supernode_deviceplugin.domain.allocations import Settling
 from supernode_deviceplugin.errors import AgentError, PodResourcesError
-from supernode_deviceplugin.feed import Feed
+from supernode_deviceplugin.feed import Feed, wait_event
 from supernode_deviceplugin.kube import ComputeNodes, follow
 from supernode_deviceplugin.kubelet import KubeletFolder, Registration, remove_stale_sockets
 from supernode_deviceplugin.podresources.client import PodResources
@@ -172,8 +171,7 @@ class Agent:
             if self.state.inventory.servers:
                 settled = await self._ask()
             await self._hand_over(settled)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._poke.wait(), self._interval())
+            await wait_event(self._poke, self._interval())
             self._poke.clear()
 
     async def _ask(self) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Generic, TypeVar
 
-__all__ = ["Feed"]
+__all__ = ["Feed", "wait_event"]
 
 T = TypeVar("T")
 
@@ -35,3 +36,14 @@ class Feed(Generic[T]):
     async def wait(self) -> None:
         """Return at the next publish or wake."""
         await self._changed.wait()
+
+
+async def wait_event(event: asyncio.Event, timeout_seconds: float | None) -> None:
+    """Wait for an event, but not longer than that; None waits for ever.
+
+    Not ``asyncio.wait_for``: up to Python 3.11 it swallows a cancellation that comes together with the event, and the
+    task that was to end goes on.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_seconds):
+            await event.wait()

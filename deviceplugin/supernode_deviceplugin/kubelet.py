@@ -23,7 +23,7 @@ import grpc.aio
 
 from supernode_api.conditions import Reason
 from supernode_deviceplugin.errors import KubeletUnreachableError, RegistrationRefusedError
-from supernode_deviceplugin.feed import Feed
+from supernode_deviceplugin.feed import Feed, wait_event
 from supernode_deviceplugin.files import Identity, identity_of, socket_age_seconds
 from supernode_deviceplugin.plugin import SOCKET_PREFIX, Answers, PluginServer
 from supernode_deviceplugin.state import DeviceList
@@ -165,8 +165,7 @@ class Registration:
             if not server.had_stream and time.monotonic() - started > _FIRST_STREAM_SECONDS:
                 return "the kubelet has not asked for devices"
             server.changed.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(server.changed.wait(), _LOOK_SECONDS)
+            await wait_event(server.changed, _LOOK_SECONDS)
 
     async def _wait_for_socket(self) -> None:
         while self.folder.identity() is None:

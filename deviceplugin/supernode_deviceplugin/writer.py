@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from supernode_deviceplugin.feed import wait_event
 from supernode_deviceplugin.kube import ApiUnavailableError, ComputeNodes, ConflictError, NotFoundError
 
 __all__ = ["StatusWriter"]
@@ -52,8 +52,7 @@ class StatusWriter:
         """Write for ever."""
         while True:
             timeout = self._next_due()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), timeout)
+            await wait_event(self._wake, timeout)
             self._wake.clear()
             now = time.monotonic()
             due = {name for name in self._marked if self._not_before.get(name, now) <= now}
