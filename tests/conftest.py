@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.apiserver import ApiServer, running_api_server
-from support.levels import level_of, obstacle, required_levels, summary
+from support.levels import LEVELS, level_of, obstacle, required_levels, summary
 
 _outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
 _obstacles: dict[str, str] = {}
@@ -47,6 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     _obstacles.update({level: reason for level, reason in found.items() if reason})
     if forbidden := [f"{level} ({reason})" for level, reason in _obstacles.items() if level in required]:
         raise pytest.UsageError(f"required test levels cannot run here: {'; '.join(forbidden)}")
+    items.sort(key=lambda item: LEVELS.index(item.stash[_level]))  # the cheap first; random within a level
     for item in items:
         if reason := found[item.stash[_level]]:
             item.add_marker(pytest.mark.skip(reason=f"level {item.stash[_level]}: {reason}"))

@@ -116,8 +116,8 @@ def test_a_kubelet_that_is_not_ready_stops_the_run_within_two_seconds(product: P
 def test_moving_the_label_while_pods_hold_dies_holds_nothing_twice_and_says_what_it_waits_for(
     product: Product,
 ) -> None:
-    product.apply(pod("holder", 16, image_of(product)))
-    product.wait(lambda: len(product.holders()) == 16, "the pod to hold 16 dies", 60)
+    product.apply(pod("holder", 16, image_of(product), {"run": "holder"}))
+    product.wait(lambda: running(product, "run=holder") and len(product.holders()) == 16, "the pod to hold dies", 60)
     product.kubectl("label", "node", product.node(), "supernode.io/pool-")
     product.wait(lambda: product.allocatable() == (0, 0), "the devices to leave allocatable", 30)
 
