@@ -39,9 +39,8 @@ class Row:
 
 def collect(quick: bool) -> Iterator[Row]:
     """Run the measurements, the cheap ones first."""
-    import bench_processes
-
     import bench_cluster
+    import bench_processes
 
     sections: list[Callable[[], Iterator[Row]]] = [bench_processes.measure]
     if not quick:

@@ -9,15 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from supernode_dataplane.baseline import ratio_to_baseline
-from supernode_dataplane.figures import decimal, machine_performance, workload_performance
-from supernode_dataplane.inputs import machine_inputs, solve_inputs
-from supernode_dataplane.profile import Profile, load_profile
-
 from supernode_api.names import API_VERSION, LINKS_ALL, compute_node_name
 from supernode_api.ranges import format_ranges
 from supernode_cli.published import published
 from supernode_cli.scenario import Scenario
+from supernode_dataplane.baseline import ratio_to_baseline
+from supernode_dataplane.figures import decimal, machine_performance, workload_performance
+from supernode_dataplane.inputs import machine_inputs, solve_inputs
+from supernode_dataplane.profile import Profile, load_profile
 from supernode_dataplane.state import MachineState, WorkloadResult
 
 __all__ = ["Figure", "MachineReport", "Report", "WorkloadReport", "report_machine", "report_scenario"]
