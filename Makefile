@@ -24,8 +24,8 @@ gen: venv ## generate everything that is generated: CRDs, gRPC stubs, reference 
 	$(BIN)/python tests/support/chart_values.py
 
 check: venv ## lint, types, import contracts
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
