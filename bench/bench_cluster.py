@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from run import Row
+from rows import Row
 from support.objects import workload
 from support.product import AGENT_NAMESPACE, MACHINE, NAMESPACE, Product
 

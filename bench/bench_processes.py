@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from run import ROOT, Row
+from rows import Row
 from supernode_cabinet.engine import build_snapshot
 from supernode_cabinet.prometheus import render_metrics
 from supernode_cabinet.settings import read_settings
@@ -22,6 +22,8 @@ from supernode_deviceplugin.settings import read_settings as read_agent_settings
 from support import machines
 from support.memory_nodes import DIES, LINKS, MemoryNodes, compute_node
 from support.scripted_kubelet import ScriptedKubelet
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def measure() -> Iterator[Row]:

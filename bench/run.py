@@ -14,27 +14,12 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from rows import Row
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "devcluster"), str(ROOT / "bench")]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One measured budget."""
-
-    what: str
-    value: float
-    unit: str
-    budget: float
-    how: str
-
-    @property
-    def ratio(self) -> float:
-        """Measured over budget: at most 1 is within it."""
-        return self.value / self.budget if self.budget else (0.0 if self.value == 0 else float("inf"))
 
 
 def collect(quick: bool) -> Iterator[Row]:
