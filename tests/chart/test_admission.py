@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from support.apiserver import ApiServer, KubectlError
-from support.chart import AGENT_NAMESPACE, NAMESPACE, RELEASE, find, helm, pod_specs, remove_namespace, render
+from support.apiserver import ApiServer, KubectlError, running_api_server
+from support.chart import AGENT_NAMESPACE, NAMESPACE, RELEASE, find, helm, pod_specs, render
 
 pytestmark = pytest.mark.api
 
@@ -28,17 +28,17 @@ def named(kind: str, name: str, spec: dict[str, Any], namespace: str | None = No
 
 
 @pytest.fixture(scope="module")
-def installed(api_server: ApiServer) -> Iterator[ApiServer]:
-    """The API server with the chart installed by helm; nothing runs there, so nothing is waited for."""
-    api_server.kubectl("create", "namespace", NAMESPACE)
-    api_server.kubectl("label", "namespace", NAMESPACE, RESTRICTED)
-    options = ["--namespace", NAMESPACE, "--set", "crds.install=false", "--wait=hookOnly"]
-    helm("install", RELEASE, "helm/supernode", *options, kubeconfig=api_server.kubeconfig)
-    yield api_server
-    helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--no-hooks", kubeconfig=api_server.kubeconfig)
-    api_server.remove_objects()
-    for namespace in (NAMESPACE, AGENT_NAMESPACE):
-        remove_namespace(api_server, namespace)
+def installed() -> Iterator[ApiServer]:
+    """An API server of its own with the chart installed by helm; nothing runs there, so nothing is waited for.
+
+    Its own, because the chart's policy and namespaces would meet other tests' objects on the shared one.
+    """
+    with running_api_server() as server:
+        server.kubectl("create", "namespace", NAMESPACE)
+        server.kubectl("label", "namespace", NAMESPACE, RESTRICTED)
+        options = ["--namespace", NAMESPACE, "--set", "crds.install=false", "--wait=hookOnly"]
+        helm("install", RELEASE, "helm/supernode", *options, kubeconfig=server.kubeconfig)
+        yield server
 
 
 def test_helm_installs_everything_that_is_rendered(installed: ApiServer) -> None:
