@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
 import sys
 
-from supernode_deviceplugin.agent import Agent
 from supernode_deviceplugin.errors import AgentError
 from supernode_deviceplugin.logs import configure_logs
+from supernode_deviceplugin.memory import keep_heap_small
 from supernode_deviceplugin.settings import Settings, SettingsError, read_settings
 
 __all__ = ["main"]
@@ -26,6 +27,7 @@ def main() -> int:
         sys.stderr.write(f"supernode_deviceplugin: {error}\n")
         return 2
     configure_logs(settings.log_level, settings.log_format)
+    keep_heap_small()
     try:
         return asyncio.run(_run(settings))
     except AgentError as error:
@@ -37,9 +39,10 @@ def main() -> int:
 
 
 async def _run(settings: Settings) -> int:
-    from lightkube import AsyncClient
+    from lightkube import AsyncClient  # after keep_heap_small(), as everything that is large
     from lightkube.core.exceptions import ConfigError
 
+    from supernode_deviceplugin.agent import Agent
     from supernode_deviceplugin.kube import ApiComputeNodes
 
     _log.info("starting", extra={name: str(getattr(settings, name)) for name in settings.__slots__})
@@ -48,6 +51,8 @@ async def _run(settings: Settings) -> int:
     except ConfigError as error:
         _log.error("no access to an API server", extra={"problem": str(error)})
         return 2
+    gc.collect()
+    gc.freeze()  # modules never become garbage: looking through them now and then would hold up an Allocate
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

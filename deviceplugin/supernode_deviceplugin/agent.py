@@ -176,33 +176,39 @@ class Agent:
 
     async def _ask(self) -> bool:
         """Ask PodResources; return whether the answer says all."""
-        before = self.state.holders, self.state.pod_resources_error
+        error_before = self.state.pod_resources_error
         try:
             answer = await self._pods.list()
         except PodResourcesError as error:
-            now = time.monotonic()
-            self._pods_lost_at = now if self._pods_lost_at is None else self._pods_lost_at
-            if now - self._pods_lost_at >= _GRACE_SECONDS and not self.state.pod_resources_error:
-                _log.warning("PodResources is unreachable", extra={"problem": str(error)})
-                self.state.pod_resources_error = str(error)
-            settled = False
-        else:
-            self._pods_lost_at = None
-            # a kubelet that starts answers here well before it replaces its registration socket, so the younger counts
-            settled = self._settling.judge(
-                age_seconds=min(self.folder.age_seconds(), self._pods.age_seconds()),
-                own_pod=self.settings.own_pod,
-                pods=answer.pods,
-                known=self.state.holders,
-                listed=answer.holders,
-                now=time.monotonic(),
-            )
-            self.state.set_holders(answer.holders, settled=settled)
-        if before != (self.state.holders, self.state.pod_resources_error):
-            self._writer.mark(self.state.objects)
-            counts = {"held_before": len(before[0]), "held": len(self.state.holders), "settled": settled}
+            self._pods_failed(str(error))
+            return False
+        self._pods_lost_at = None
+        await asyncio.sleep(0)  # a call of the kubelet goes first
+        # a kubelet that starts answers here well before it replaces its registration socket, so the younger counts
+        settled = self._settling.judge(
+            age_seconds=min(self.folder.age_seconds(), self._pods.age_seconds()),
+            own_pod=self.settings.own_pod,
+            pods=answer.pods,
+            known=self.state.holders,
+            listed=answer.holders,
+            now=time.monotonic(),
+        )
+        held_before = len(self.state.holders)
+        changed = self.state.set_holders(answer.holders, settled=settled)
+        if changed:
+            counts = {"before": held_before, "now": len(self.state.holders), "settled": settled}
             _log.info("containers that hold devices", extra=counts)
+        self._writer.mark(self.state.objects if error_before else changed)
         return settled
+
+    def _pods_failed(self, problem: str) -> None:
+        """Note that PodResources does not answer, and report it once that lasts longer than a kubelet's restart."""
+        now = time.monotonic()
+        self._pods_lost_at = now if self._pods_lost_at is None else self._pods_lost_at
+        if now - self._pods_lost_at >= _GRACE_SECONDS and not self.state.pod_resources_error:
+            _log.warning("PodResources is unreachable", extra={"problem": problem})
+            self.state.pod_resources_error = problem
+            self._writer.mark(self.state.objects)
 
     async def _hand_over(self, settled: bool) -> None:
         """Withdraw servers that are being deleted once two answers in a row, some time apart, say that they are free.

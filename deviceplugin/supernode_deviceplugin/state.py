@@ -153,17 +153,26 @@ class NodeState:
 
     # who holds what
 
-    def set_holders(self, listed: Iterable[Holder], *, settled: bool) -> None:
-        """Take over an answer of PodResources."""
+    def set_holders(self, listed: Iterable[Holder], *, settled: bool) -> set[str]:
+        """Take over an answer of PodResources; return the ComputeNodes whose allocations it changes."""
+        known = {holder.key: holder for holder in self.holders}
         ours = []
         for holder in listed:
-            devices = self._ours(holder)
-            if devices:
+            same = known.get(holder.key)
+            if same == holder:
+                ours.append(same)
+            elif devices := self._ours(holder):
                 ours.append(holder._replace(devices=devices))
-        self.grants.seen(held_ids(ours))
-        self.holders = settle(self.holders, ours, settled=settled)
-        self._allocations = allocations_of(self.inventory, self.holders)
+        if self.grants.any_pending:
+            self.grants.seen(held_ids(ours))
+        holders = settle(self.holders, ours, settled=settled)
         self.pod_resources_error = ""
+        if holders == self.holders:
+            return set()
+        before = self._allocations
+        self.holders = holders
+        self._allocations = allocations_of(self.inventory, holders)
+        return {name for name, allocations in self._allocations.items() if allocations != before.get(name)}
 
     def _ours(self, holder: Holder) -> Devices:
         """The devices that are ours, with our own copies of their ids: thousands are kept between two answers."""
@@ -301,7 +310,7 @@ class NodeState:
             allocations=self._allocations.get(name, ()),
             conflict="" if withdrawn or server.deleting else conflict,
             pod_resources_error=self.pod_resources_error,
-            released=(withdrawn and sent) or (bool(conflict) and server.deleting),
+            released=(withdrawn and (sent or is_released(current))) or (bool(conflict) and server.deleting),
             pending=len(self.grants.pending(monotonic)) if server.deleting else 0,
         )
         return build_status(report, current, now)

@@ -16,7 +16,7 @@ __all__ = ["StatusWriter"]
 _SPACING_SECONDS: Final = 1.0
 _CONFLICT_SECONDS: Final = 0.2
 _MAX_DELAY_SECONDS: Final = 30.0
-_PARALLEL: Final = 4
+_PARALLEL: Final = 2
 _log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
@@ -57,7 +57,15 @@ class StatusWriter:
             now = time.monotonic()
             due = {name for name in self._marked if self._not_before.get(name, now) <= now}
             self._marked -= due
-            await asyncio.gather(*(self._write(name) for name in sorted(due)))
+            async with asyncio.TaskGroup() as writes:
+                for name in sorted(due):
+                    await self._gate.acquire()
+                    await asyncio.sleep(0)  # the kubelet's calls go before the planning of many
+                    planned = self._plan(name)
+                    if planned is None:
+                        self._gate.release()
+                    else:
+                        writes.create_task(self._write(name, *planned))
 
     def _next_due(self) -> float | None:
         if not self._marked:
@@ -65,15 +73,11 @@ class StatusWriter:
         now = time.monotonic()
         return max(0.01, min(self._not_before.get(name, now) for name in self._marked) - now)
 
-    async def _write(self, name: str) -> None:
-        planned = self._plan(name)
-        if planned is None:
-            return
-        version, status = planned
+    async def _write(self, name: str, version: str, status: Json) -> None:
+        """Write one status, then open the gate for the next."""
         delay = _SPACING_SECONDS
         try:
-            async with self._gate:
-                obj = await self._nodes.patch_status(name, version, status)
+            obj = await self._nodes.patch_status(name, version, status)
             self._failures.pop(name, None)
             self._written(obj)
         except NotFoundError:
@@ -88,4 +92,6 @@ class StatusWriter:
             self._marked.add(name)
             extra = {"compute_node": name, "problem": str(error), "retry_seconds": delay}
             _log.warning("status could not be written", extra=extra)
+        finally:
+            self._gate.release()
         self._not_before[name] = time.monotonic() + delay

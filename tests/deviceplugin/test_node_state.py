@@ -275,6 +275,9 @@ def test_a_server_that_was_released_is_not_offered_again_after_a_restart():
     state.replace_objects([obj])
     state.refresh()
     assert state.lists() == {}
+    for sent in (False, True):
+        status = state.plan_status("cm384-00", {}, sent=sent, now="2026-11-21T00:00:00Z", monotonic=0.0)
+        assert next(c["status"] for c in status["conditions"] if c["type"] == "Released") == "True"
 
 
 def test_the_same_name_made_anew_is_another_server():

@@ -56,6 +56,11 @@ class Grants:
         """Dies whose links the container being admitted has got, while it has no dies."""
         return self._last.links if self._is_open(now, mark) and not self._last.dies else frozenset()
 
+    @property
+    def any_pending(self) -> bool:
+        """Whether anything was granted that PodResources has not shown."""
+        return bool(self._pending)
+
     def seen(self, ids: Iterable[str]) -> None:
         """PodResources shows these: from now on it says how long they are held."""
         for device_id in ids:

@@ -67,15 +67,14 @@ def prefer_links(
     """Choose ``size`` links; a die has ``planes`` of them, and ``free_dies`` are the healthy dies that nobody holds."""
     size = max(size, 0)
     chosen = sorted(set(must))[:size]
-    links: dict[Die, set[Device]] = {}
-    for link in available:
-        links.setdefault(link.die, set()).add(link)
-    for link in chosen:
-        links.get(link.die, set()).discard(link)
+    included = set(chosen)
+    links: dict[Die, list[Device]] = {}
+    for link in available:  # thousands: what only some need is done when they are taken
+        links.setdefault(link[:2], []).append(link)
 
     def take(dies: Iterable[Die]) -> None:
         if len(chosen) < size:
-            spread = _spread([sorted(links.pop(die)) for die in dies if die in links])
+            spread = _spread([sorted(set(links.pop(die)) - included) for die in dies if die in links])
             chosen.extend(spread[: size - len(chosen)])
 
     take({link.die: None for link in chosen})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,7 +11,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from supernode_deviceplugin.domain.allocations import Holder, group_devices
+from supernode_deviceplugin.domain.allocations import Holder
 from supernode_deviceplugin.errors import PodResourcesError
 from supernode_deviceplugin.files import socket_age_seconds
 from supernode_deviceplugin.podresources import api_pb2, api_pb2_grpc
@@ -51,9 +53,12 @@ class PodResources:
         except grpc.aio.AioRpcError as error:
             await self.close()  # a new channel connects at once, an old one waits
             raise PodResourcesError(f"{self.socket}: {error.details() or error.code().name}") from error
-        return Answer(
-            frozenset((pod.namespace, pod.name) for pod in response.pod_resources), tuple(holders_from(response))
-        )
+        holders = []
+        for number, holder in enumerate(holders_from(response)):
+            holders.append(holder)
+            if number % 8 == 7:
+                await asyncio.sleep(0)  # thousands of devices; a call of the kubelet goes first
+        return Answer(frozenset((pod.namespace, pod.name) for pod in response.pod_resources), tuple(holders))
 
     async def close(self) -> None:
         """Close the connection."""
@@ -62,14 +67,14 @@ class PodResources:
             await channel.close()
 
 
-def holders_from(response: api_pb2.ListPodResourcesResponse) -> list[Holder]:
+def holders_from(response: api_pb2.ListPodResourcesResponse) -> Iterator[Holder]:
     """Collect the devices of each container; one resource may come in several parts, one for each NUMA node."""
-    holders = []
     for pod in response.pod_resources:
         for container in pod.containers:
-            devices = group_devices(
-                (part.resource_name, device_id) for part in container.devices for device_id in part.device_ids
-            )
-            if devices:
-                holders.append(Holder(pod.namespace, pod.name, container.name, devices))
-    return holders
+            ids: dict[str, list[str]] = {}
+            for part in container.devices:
+                if part.device_ids:
+                    ids.setdefault(part.resource_name, []).extend(part.device_ids)
+            if ids:
+                devices = tuple((resource, tuple(sorted(ids[resource]))) for resource in sorted(ids))
+                yield Holder(pod.namespace, pod.name, container.name, devices)
