@@ -130,7 +130,7 @@ def test_moving_the_label_while_pods_hold_dies_holds_nothing_twice_and_says_what
     assert len(product.holders()) == 16
     product.kubectl("label", "node", product.node(), f"supernode.io/pool={MACHINE}")
     product.kubectl("delete", "pod", "holder", "-n", "default")
-    product.wait_machine_ready(90)
+    product.wait_machine_ready(240)
 
 
 def test_two_workloads_share_one_machine(product: Product) -> None:
