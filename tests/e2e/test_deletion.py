@@ -27,7 +27,7 @@ def test_deleting_the_machine_leaves_nothing_and_helm_test_brings_up_its_own(pro
         product.wait(lambda: product.allocatable() == (0, 0), "no resource above zero", 30)
         product.wait(lambda: not left(product), "nothing to be left", 120)
         product.run(["helm", "test", RELEASE, "--namespace", NAMESPACE, "--timeout", "5m"])
-        product.wait(lambda: not product.get("supernodes")["items"], "the test's machine to be gone", 60)
+        product.wait(lambda: not product.get("supernodes")["items"], "the test's machine to be gone", 180)
     finally:
         product.kubectl("apply", "-f", "examples/supernode-384.yaml")
     product.wait_machine_ready(240)

@@ -18,7 +18,7 @@ def training(installed: Product) -> Iterator[Product]:
     """The demo's workload, running; started once, because 48 pods take their time."""
     installed.wait_machine_ready()
     installed.kubectl("apply", "-f", "examples/llama-3.1-405b-training.yaml")
-    installed.wait(lambda: installed.rate(WORKLOAD) > 0, "48 pods to train", 240)
+    installed.wait(lambda: installed.rate(WORKLOAD) > 0, "48 pods to train", 300)
     yield installed
     installed.clean()
 
@@ -99,8 +99,8 @@ def test_a_deleted_rank_stops_the_run_until_it_is_back(training: Product) -> Non
         if p["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "7"
     )
     training.kubectl("delete", "pod", victim, "--wait=false")
-    training.wait(lambda: training.rate(WORKLOAD) == 0, "the rate to be 0 while rank 7 is away", 10)
-    training.wait(lambda: training.rate(WORKLOAD) == before, "the rate to be as before", 90)
+    training.wait(lambda: training.rate(WORKLOAD) == 0, "the rate to be 0 while rank 7 is away", 30)
+    training.wait(lambda: training.rate(WORKLOAD) == before, "the rate to be as before", 180)
     placement = training.workload(WORKLOAD)["status"]["placement"]
     rank = next(r for r in placement["ranks"] if r["rank"] == 7)
     assert rank["pod"] != victim
@@ -111,7 +111,7 @@ def test_a_broken_die_leaves_allocatable_and_returns_and_no_pod_is_disturbed(tra
     before = {p["metadata"]["uid"] for p in training.get("pods", "-n", "default")["items"]}
     fault = json.dumps({"spec": {"faults": [{"name": "t", "die": 3, "level": "SeparateNPU", "code": "80E18402"}]}})
     training.kubectl("patch", "cn", f"{MACHINE}-05", "--type=merge", "-p", fault)
-    training.wait(lambda: training.allocatable()[0] == 767, "the die to leave allocatable", 10)
+    training.wait(lambda: training.allocatable()[0] == 767, "the die to leave allocatable", 30)
     training.wait(
         lambda: training.condition(training.machine(), "Degraded")["status"] == "True", "Degraded with a reason", 10
     )
@@ -122,7 +122,7 @@ def test_a_broken_die_leaves_allocatable_and_returns_and_no_pod_is_disturbed(tra
     assert {p["metadata"]["uid"] for p in pods} == before
     assert {p["status"]["phase"] for p in pods} == {"Running"}
     training.clear_faults()
-    training.wait(lambda: training.allocatable() == (768, 5376), "everything to return", 10)
+    training.wait(lambda: training.allocatable() == (768, 5376), "everything to return", 30)
     training.wait(
         lambda: training.condition(training.machine(), "Degraded")["status"] == "False", "Degraded to clear", 10
     )

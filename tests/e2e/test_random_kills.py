@@ -46,7 +46,7 @@ def test_no_die_is_held_twice_or_lost_after_fifty_random_kills(product: Product)
         time.sleep(chance.uniform(0, 0.6))
     product.wait_machine_ready(240)
     product.kubectl("delete", "pod", "--all", "-n", "default", "--timeout=120s")
-    product.wait(lambda: not product.holders(), "no die to be held", 60)
+    product.wait(lambda: not product.holders(), "no die to be held", 180)
     product.apply(*(pod(f"all-{i}", 16, image) for i in range(48)))
 
     def full() -> bool:
