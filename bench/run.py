@@ -4,7 +4,7 @@ Times that a real cluster is needed for come from an instance of the development
 see them (kubectl watches, the audit log); the rest from the product's own functions and processes. One run; the
 machine's load is printed because these figures mean little without it.
 
-    bench/run.py [--quick] [--write docs/benchmarks.md]
+    bench/run.py [--quick] [--rest SECONDS] [--write docs/benchmarks.md]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from rows import Row
@@ -22,16 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "devcluster"), str(ROOT / "bench")]
 
 
-def collect(quick: bool) -> Iterator[Row]:
+def collect(quick: bool, rest_seconds: int) -> Iterator[Row]:
     """Run the measurements, the cheap ones first."""
     import bench_cluster
     import bench_processes
 
-    sections: list[Callable[[], Iterator[Row]]] = [bench_processes.measure]
+    yield from bench_processes.measure()
     if not quick:
-        sections.append(bench_cluster.measure)
-    for section in sections:
-        yield from section()
+        yield from bench_cluster.measure(rest_seconds)
 
 
 def render(rows: list[Row]) -> str:
@@ -66,10 +64,11 @@ def main() -> None:
     """Measure, print, and write the page where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="without a cluster")
+    parser.add_argument("--rest", type=int, default=600, help="seconds to watch the cluster at rest (default 600)")
     parser.add_argument("--write", type=Path, help="write the page here")
     arguments = parser.parse_args()
     rows = []
-    for row in collect(arguments.quick):
+    for row in collect(arguments.quick, arguments.rest):
         rows.append(row)
         print(f"{row.what:70} {row.value:10.4g} {row.unit:6} budget {row.budget:g} {row.unit}  {row.how}", flush=True)
     table = render(rows)
