@@ -61,7 +61,8 @@ def test_status_metrics_pods_and_cli_show_the_same_figures_at_the_same_digest(tr
     page = json.loads(training.cabinet(f"/v1/workloads/default/{WORKLOAD}"))
     assert page["tokensPerSecond"] == status["performance"]["tokensPerSecond"]
     cli = json.loads(training.supernode("get", "-o", "json"))
-    assert cli["model"]["digest"] == digest == training.machine()["status"]["model"]["digest"]
+    assert cli["model"]["digest"] == digest
+    training.wait(lambda: training.machine()["status"]["model"]["digest"] == digest, "the machine's status", 20)
     figures = cli["workloads"][0]["figures"]
     for name in ("tokensPerSecond", "tokensPerSecondPerCard", "mfu", "stepTimeSeconds", "powerKilowatts"):
         assert figures[name]["value"] == status["performance"][name]

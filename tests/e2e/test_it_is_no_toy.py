@@ -141,9 +141,14 @@ def test_two_workloads_share_one_machine(product: Product) -> None:
     placements = [product.workload(name)["status"]["placement"] for name in ("one", "two")]
     servers = [{part["server"] for rank in p["ranks"] for part in rank["parts"]} for p in placements]
     assert not servers[0] & servers[1]
-    total = float(product.machine()["status"]["performance"]["tokensPerSecond"])
-    assert total == pytest.approx(product.rate("one") + product.rate("two"), rel=2e-3)
-    assert product.machine()["status"]["allocated"]["dies"] == 128
+
+    def shows_both() -> bool:
+        status = product.machine()["status"]
+        both = product.rate("one") + product.rate("two")
+        total = float(status["performance"]["tokensPerSecond"])
+        return total == pytest.approx(both, rel=2e-3) and status["allocated"]["dies"] == 128
+
+    product.wait(shows_both, "the machine to show both", 30)
 
 
 def test_at_rest_nothing_of_ours_writes_but_leases(product: Product) -> None:
