@@ -42,6 +42,7 @@ class Product(Demo):
         self.clear_faults()
         self.kubectl("label", "node", self.node(), f"supernode.io/pool={MACHINE}", "--overwrite")
         self.wait(lambda: self.machine()["status"]["allocated"].get("dies", 0) == 0, "all dies to be free", 120)
+        self.wait(lambda: not self.holders(), "the agent to say so too", 120)
         self.wait_machine_ready()
 
     # ------------------------------------------------------------ tools
