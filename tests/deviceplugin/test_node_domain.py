@@ -68,10 +68,11 @@ def test_an_uplink_makes_no_device_unhealthy():
     assert not unhealthy_links(broken)
 
 
+@pytest.mark.parametrize("target", [{"die": 0}, {"diePort": {"die": 0, "plane": 1}}, {"l1": {"plane": 2}}])
 @pytest.mark.parametrize("level", FaultLevel)
-def test_levels_that_leave_devices_schedulable_leave_them_healthy(level):
-    broken = server(faults=[fault(level=str(level), die=0)])
-    assert bool(unhealthy_dies(broken)) is level.is_unhealthy
+def test_levels_that_leave_devices_schedulable_leave_them_healthy(level, target):
+    broken = server(faults=[fault(level=str(level), **target)])
+    assert bool(unhealthy_dies(broken)) is (level.is_unhealthy and "die" in target)
     assert bool(unhealthy_links(broken)) is level.is_unhealthy
 
 
@@ -151,6 +152,32 @@ def test_pending_grants_end_when_seen_or_after_a_while():
     grants.seen(["Ascend910-0"])
     assert grants.pending(1.0) == {"Ascend910-1"}
     assert grants.pending(PENDING_SECONDS + 0.1) == frozenset()
+
+
+@pytest.mark.parametrize("first", [DIES, LINKS])
+def test_a_container_with_both_has_nothing_open(first):
+    inventory = build_inventory([parse_server(compute_node(0))])
+    die, link = inventory.devices[DIES]["Ascend910-3"], inventory.devices[LINKS]["bus-3-0"]
+    order = [die, link] if first == DIES else [link, die]
+    grants = Grants()
+    grants.record(order[:1], 0.0, 1)
+    opened = (grants.open_dies(0.0, 1), grants.open_links(0.0, 1))
+    assert opened == ((frozenset({(0, 3)}), frozenset()) if first == DIES else (frozenset(), frozenset({(0, 3)})))
+    grants.record(order[1:], 0.0, 1)
+    assert not grants.open_dies(0.0, 1)
+    assert not grants.open_links(0.0, 1)
+
+
+def test_a_known_holder_whose_devices_all_went_to_others_is_gone_even_from_a_young_kubelet():
+    old = Holder("d", "a", "c", ((DIES, ("Ascend910-1",)),))
+    new = Holder("d", "b", "c", ((DIES, ("Ascend910-1",)),))
+    assert settle([old], [new], settled=False) == (new,)
+
+
+def test_devices_that_are_not_ours_are_no_allocation():
+    inventory = build_inventory([parse_server(compute_node(0))])
+    foreign = Holder("d", "a", "c", (("nvidia.com/gpu", ("gpu-0",)),))
+    assert allocations_of(inventory, [foreign]) == {"cm384-00": []}
 
 
 def test_an_answer_of_a_young_kubelet_removes_nobody():
