@@ -45,7 +45,8 @@ def baseline_training(training: TrainingSpec) -> TrainingSpec:
     """Return the same training laid out for servers of 8 cards."""
     most = min(training.tensor, load_profile(BASELINE_PROFILE).dies_per_server)
     product, model = training.tensor * training.pipeline, training.model
-    tensor = next(t for t in range(most, 0, -1) if product % t == 0 and model.heads % t == 0)
+    heads = {group.attention.heads for group in model.kinds}
+    tensor = next(t for t in range(most, 0, -1) if product % t == 0 and all(n % t == 0 for n in heads))
     pipeline = product // tensor
     chunks = min(training.virtual_pipeline, max(1, model.layers // pipeline)) if pipeline > 1 else 1
     return replace(training, tensor=tensor, pipeline=pipeline, virtual_pipeline=chunks, data=None)

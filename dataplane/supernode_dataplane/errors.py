@@ -4,7 +4,7 @@
     ├── ProfileNotFoundError   reason ProfileNotFound: no such hardware profile
     └── ModelError
         ├── ModelNotFoundError     reason ModelNotFound: no such name in the catalogue
-        └── InvalidModelError      reason InvalidModel: a config that cannot be trained here
+        └── InvalidModelError      reason InvalidModel: a config that is not understood
 
 All are permanent: trying again does not help. The mathematics itself never raises on bad input: it returns a Problem.
 """
@@ -67,6 +67,6 @@ class ModelNotFoundError(ModelError):
 
 
 class InvalidModelError(ModelError):
-    """A config that this model of training does not cover."""
+    """A config with a key that is wrong, missing or not understood."""
 
     field = "spec.model.config"

@@ -48,16 +48,22 @@ def check_layout(spec: TrainingSpec, dies: int, dies_text: str) -> Problem | Non
 
 def _check_model(spec: TrainingSpec) -> Problem | None:
     model, tp, pp, vpp = spec.model, spec.tensor, spec.pipeline, spec.virtual_pipeline
-    if tp > model.heads:
-        return _bad("tensor", f"tensor {tp} is more than the {model.heads} attention heads of {model.name}")
-    if model.heads % tp:
-        return _bad("tensor", f"tensor {tp} does not divide the {model.heads} attention heads of {model.name}")
-    if model.kv_heads % tp and tp % model.kv_heads:
-        return _bad(
-            "tensor", f"tensor {tp} and the {model.kv_heads} key-value heads of {model.name} do not divide one another"
+    attention, block = model.groups[0].attention, model.groups[0].feed_forward
+    if len(model.groups) > 1 or model.is_moe or attention.kind != "full":
+        return Problem(
+            "InvalidModel", "spec.model", f"training of {model.name} is not modelled yet: choose a dense one"
         )
-    if model.ffn % tp:
-        return _bad("tensor", f"tensor {tp} does not divide the feed-forward size {model.ffn} of {model.name}")
+    if tp > attention.heads:
+        return _bad("tensor", f"tensor {tp} is more than the {attention.heads} attention heads of {model.name}")
+    if attention.heads % tp:
+        return _bad("tensor", f"tensor {tp} does not divide the {attention.heads} attention heads of {model.name}")
+    if attention.kv_heads % tp and tp % attention.kv_heads:
+        return _bad(
+            "tensor",
+            f"tensor {tp} and the {attention.kv_heads} key-value heads of {model.name} do not divide one another",
+        )
+    if block.width % tp:
+        return _bad("tensor", f"tensor {tp} does not divide the feed-forward size {block.width} of {model.name}")
     if spec.sequence_length % tp:
         return _bad(
             "tensor",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from supernode_dataplane.catalogue import Model
+from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.state import Problem
 
 __all__ = ["PartInput", "RankInput", "ServerInput", "TrainingSpec", "WorkloadInput"]
@@ -50,7 +50,7 @@ class RankInput:
 class TrainingSpec:
     """A training run; ``data`` None means dies / (tensor x pipeline)."""
 
-    model: Model
+    model: Architecture
     stack: str
     sequence_length: int
     global_batch_size: int

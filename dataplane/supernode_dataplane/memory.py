@@ -40,8 +40,10 @@ class Memory:
 def die_parameters(spec: TrainingSpec) -> tuple[float, ...]:
     """Return the parameters of a die of each stage; key-value heads are replicated where tensor exceeds them."""
     model, tp, stages = spec.model, spec.tensor, spec.pipeline
-    query, key_value = model.attention_parameters
-    layer = (query + model.ffn_parameters) / tp + key_value / min(tp, model.kv_heads) + 2 * model.hidden
+    attention, block = model.groups[0].attention, model.groups[0].feed_forward
+    split = attention.query_parameters(model.hidden) + block.parameters(model.hidden)
+    key_value = attention.key_value_parameters(model.hidden) / min(tp, attention.kv_heads)
+    layer = split / tp + key_value + 2 * model.hidden
     result = [layers * layer for layers in stage_layers(model.layers, stages)]
     result[0] += model.embedding_parameters / tp
     if not model.tied or stages > 1:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from supernode_dataplane.catalogue import Model, load_model, parse_config
+from supernode_dataplane.architecture import Architecture
+from supernode_dataplane.catalogue import load_model, parse_config
 from supernode_dataplane.constants import FIXED_LAYER_SECONDS
 from supernode_dataplane.errors import ModelError
 from supernode_dataplane.layout import check_layout
@@ -74,7 +75,7 @@ def expected_ranks(spec: Mapping[str, Any]) -> int | None:
     return nodes if isinstance(nodes, int) and not isinstance(nodes, bool) and nodes > 0 else None
 
 
-def _model(ref: Mapping[str, Any]) -> Model:
+def _model(ref: Mapping[str, Any]) -> Architecture:
     name, config = ref.get("name"), ref.get("config")
     if (name is None) == (config is None):
         raise _FieldError("spec.model", "needs exactly one of name and config")

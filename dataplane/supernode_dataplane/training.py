@@ -108,9 +108,10 @@ def plan_training(profile: Profile, spec: TrainingSpec, dies: int) -> Plan | Pro
     model, tp = spec.model, spec.tensor
     data = data_parallel(spec, dies)
     tokens = float(spec.sequence_length * spec.micro_batch_size)
-    query, key_value = model.attention_parameters
-    parameters = (query + model.ffn_parameters) / tp + key_value / min(tp, model.kv_heads)
-    attention = tokens * model.attention_flops(spec.sequence_length) / tp
+    core, block = model.groups[0].attention, model.groups[0].feed_forward
+    split = core.query_parameters(model.hidden) + block.parameters(model.hidden)
+    parameters = split / tp + core.key_value_parameters(model.hidden) / min(tp, core.kv_heads)
+    attention = tokens * core.causal_core_flops(spec.sequence_length) / tp
     activations = 2.0 * ACTIVATION_BYTES * tokens * model.hidden / tp
     largest = max(memory.parameters)
     optimizer_bytes = largest * OPTIMIZER_TRAFFIC_BYTES / data

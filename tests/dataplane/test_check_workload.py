@@ -140,7 +140,7 @@ def test_a_model_that_is_not_in_the_catalogue_is_answered_with_near_names():
     assert "near: llama-3.1-405b" in problem.message
     far = check({"model": {"name": "zzz"}})
     assert far is not None
-    assert "gpt-3-175b, llama-2-70b" in far.message
+    assert "near: deepseek-r1, deepseek-v3, " in far.message
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supernode_dataplane import InvalidModelError, ModelNotFoundError, load_model, model_names
-from supernode_dataplane.catalogue import Model, parse_config
+from supernode_dataplane import InvalidModelError, ModelNotFoundError, catalogue, load_model, model_names
+from supernode_dataplane.catalogue import Architecture, parse_config
+from supernode_dataplane.config_keys import FAMILIES
 
 LLAMA_8B: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -37,7 +38,10 @@ LLAMA_8B: dict[str, Any] = {
 }
 
 
-def parse(**changes: Any) -> Model:
+PUBLISHED = [LLAMA_8B, *(entry["config"] for entry in catalogue._catalogue().values())]
+
+
+def parse(**changes: Any) -> Architecture:
     config = {**LLAMA_8B, **changes}
     return parse_config(json.dumps({key: value for key, value in config.items() if value is not ...}))
 
@@ -49,9 +53,10 @@ def test_a_config_as_published_is_the_model_of_the_catalogue():
 
 
 def test_every_model_of_the_catalogue_can_be_read():
-    assert len(model_names()) == 10
+    assert len(model_names()) == 27
     for name in model_names():
-        assert load_model(name).parameters > 6e9
+        assert load_model(name).parameters > 5e8
+        assert load_model(name).name == name
 
 
 def test_an_unknown_name_lists_near_ones():
@@ -60,28 +65,35 @@ def test_an_unknown_name_lists_near_ones():
 
 
 @pytest.mark.parametrize(
-    "config",
-    [
-        {"model_type": "qwen3_moe", "num_experts": 128},
-        {"model_type": "mixtral", "num_local_experts": 8},
-        {"model_type": "deepseek_v3", "n_routed_experts": 256},
-        {"model_type": "llama", "moe_intermediate_size": 768},
-    ],
-)
-def test_mixtures_of_experts_are_refused_as_not_modelled_yet(config: dict[str, Any]):
-    with pytest.raises(InvalidModelError, match="mixture-of-experts training is not modelled yet"):
-        parse(**config)
-
-
-@pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"kv_lora_rank": 512}, "kv_lora_rank is not understood"),
         ({"full_attention_interval": 4}, "full_attention_interval is not understood"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is not understood"),
-        ({"num_nextn_predict_layers": 1}, "num_nextn_predict_layers is not understood"),
-        ({"sliding_window": 4096}, "sliding_window: sliding-window attention"),
-        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types: only full_attention"),
+        ({"num_nextn_predict_layers": 1}, "num_nextn_predict_layers is not understood for model_type llama"),
+        ({"moe_intermediate_size": 768}, "moe_intermediate_size is not understood for model_type llama"),
+        ({"quantization_config": {}}, "precision is said beside the model"),
+        ({"text_config": {}}, "give the text model's own config alone"),
+        ({"sliding_window": 0}, "sliding_window must be a whole number from 1"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types has 2 items for 32 layers"),
+        ({"layer_types": ["sliding_attention"] * 32}, "sliding_window is missing"),
+        ({"layer_types": ["linear_attention"] * 32}, "'linear_attention' is not one of full_attention"),
+        ({"layer_types": [[]] * 32}, "layer_types: '[]' is not one of"),
+        ({"layer_types": "full_attention"}, "layer_types must be a list"),
+        ({"model_type": "mixtral", "num_local_experts": 8}, "num_experts_per_tok is missing"),
+        ({"model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 9}, "9 is more than the 8 experts"),
+        ({"model_type": "mixtral", "num_local_experts": -8}, "num_local_experts must be a whole number from 0"),
+        ({"model_type": "mixtral"}, "num_local_experts is missing; 0 says that there are none"),
+        (
+            {"model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2, "mlp_only_layers": [True]},
+            "mlp_only_layers must hold layer numbers",
+        ),
+        ({"model_type": "qwen3", "max_window_layers": -1}, "max_window_layers must be a whole number from 0"),
+        ({"model_type": "deepseek_v3"}, "qk_rope_head_dim is missing"),
+        ({"model_type": "deepseek_v4"}, "compress_ratios is missing"),
+        ({"model_type": "qwen3_5_text"}, "linear_num_key_heads is missing"),
+        ({"model_type": "mimo_v2_flash", "hybrid_layer_pattern": [2] * 32}, "hybrid_layer_pattern must hold 0"),
+        ({"model_type": "minimax_m2", "attn_type_list": [0] * 32}, "attn_type_list: only 1"),
         ({"model_type": "mamba"}, "model_type is 'mamba', which is not modelled"),
         ({"model_type": ...}, "model_type is missing"),
         ({"model_type": 3}, "model_type is '3'"),
@@ -132,19 +144,26 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-KEYS = st.sampled_from([*LLAMA_8B, "head_dim", "sliding_window", "layer_types", "num_experts"]) | st.text(max_size=6)
+KEYS = st.sampled_from(sorted({*LLAMA_8B, *(key for family in FAMILIES.values() for key in family.keys)}))
+KINDS = st.sampled_from(sorted(FAMILIES)) | VALUES
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.dictionaries(KEYS, VALUES, max_size=6), st.sets(st.sampled_from(sorted(LLAMA_8B)), max_size=3))
-def test_any_json_is_a_model_or_one_clear_error(changes: dict[str, Any], dropped: set[str]):
-    config = {**LLAMA_8B, **changes}
+@given(st.sampled_from(PUBLISHED), st.dictionaries(KEYS | st.text(max_size=6), VALUES, max_size=4), st.data())
+def test_any_json_is_a_model_or_one_clear_error(base: dict[str, Any], changes: dict[str, Any], data: st.DataObject):
+    config = {**base, **changes}
+    dropped = data.draw(st.sets(st.sampled_from(sorted(base)), max_size=2))
+    if data.draw(st.booleans()):
+        config["model_type"] = data.draw(KINDS)
     text = json.dumps({key: value for key, value in config.items() if key not in dropped})
     try:
         model = parse_config(text)
     except InvalidModelError as error:
         message = str(error)
     else:
+        assert 0 < model.active_parameters <= model.parameters
+        assert model.kv_bytes(4096.0) >= 0
+        assert model.training_flops_per_token(4096.0) > 0
         message = f"model.config has {model.parameters} parameters"
     assert message.startswith("model.config")
     assert len(message) < 400
