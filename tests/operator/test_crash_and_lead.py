@@ -101,13 +101,17 @@ def is_a_cut(path: str) -> bool:
 
 
 def killed_until(world: World, start: Start, tmp_path: Path, settled_now: Callable[[], bool]) -> list[str]:
-    """Start the operator again and again, each time killed after one write, until it has nothing left to write."""
+    """Start the operator again and again, each time killed after one write, until it has nothing left to write.
+
+    Returned are the writes that were on their way when it was killed: workers write side by side, so there may be
+    others beside the one that was answered with the kill.
+    """
     cut: list[str] = []
-    while True:
+    for run in range(30):
         world.forget_lease()
         with KubeProxy(world.server) as proxy:
             proxy.cut_after, proxy.counts = 1, is_a_cut
-            operator = start(proxy.kubeconfig(tmp_path), name=f"victim-{len(cut)}", lead=False)
+            operator = start(proxy.kubeconfig(tmp_path), name=f"victim-{run}", lead=False)
             proxy.on_cut = operator.process.kill
 
             def over(operator: OperatorProcess = operator, proxy: KubeProxy = proxy) -> bool:
@@ -122,8 +126,8 @@ def killed_until(world: World, start: Start, tmp_path: Path, settled_now: Callab
             operator.kill()
             if not proxy.writes:
                 return cut
-            cut.append(" ".join(proxy.writes[-1][:2]).split("?")[0])
-        assert len(cut) < 30, cut
+            cut += [f"{method} {path}".split("?")[0] for method, path, _ in proxy.writes]
+    raise AssertionError(f"still writing after 30 kills: {cut}")
 
 
 @pytest.mark.timeout(300)
