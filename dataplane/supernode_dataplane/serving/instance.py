@@ -1,0 +1,349 @@
+"""One instance of continuous batching, advanced in closed form from one change of its batch to the next.
+
+Between two changes every step takes alpha + beta i seconds (i = 0, 1, …): decoding sequences grow evenly, and so does
+what a chunk of constant size attends to. So a *run* of m such steps is one event, ended by the first of: a sequence is
+complete; a prompt's last chunk; the blocks run out; a request arrives that could be admitted (the run is cut at the first
+step that ends at or after its arrival). At the end of a run the scheduler decides anew:
+
+1. Unchunked: requests are admitted from the front of the queue while there is a place, blocks for the prompt and its next
+   step are free beside what the running sequences need for theirs, and the step has tokens left. Are there prompts to
+   read, the step does nothing else. If not, all sequences decode.
+   Chunked: sequences that decode take their query tokens of the budget, then the prompt that is under way, then
+   admissions as above. One step does it all.
+2. Before sequences decode, while their blocks do not suffice: the one admitted last goes back to the front of the queue
+   and loses its blocks. Chunked: nobody is admitted in a step that preempted.
+
+A prefill gives a sequence its next token; one that was preempted reads its prompt and all that it had emitted again,
+and that prefill stands for its next decode step. A request that comes with its KV (disaggregated) is admitted without
+a prefill; preempted, it is recomputed here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from supernode_dataplane.serving.ledger import Jobs, Ledger, Meter
+from supernode_dataplane.serving.memory import Memory
+from supernode_dataplane.serving.settings import Engine, attention_pairs
+from supernode_dataplane.serving.steptimes import StepTimes
+
+__all__ = ["Instance"]
+
+NEVER: Final = math.inf
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Prompt tokens of one request in every step of a run: ``new`` over ``cached`` ones, of ``length`` to be read."""
+
+    request: int
+    new: int
+    cached: int
+    length: int
+
+
+@dataclass(slots=True)
+class _Run:
+    """Steps of alpha + beta i seconds from ``start`` on."""
+
+    start: float
+    alpha: float
+    beta: float
+    steps: int
+    decoding: bool
+    chunks: list[_Chunk]
+    cuttable: bool
+    """An arrival could be admitted at the next step."""
+
+    def after(self, steps: int) -> float:
+        """Return when so many of its steps have been taken."""
+        return self.start + (steps * self.alpha + self.beta * (steps * (steps - 1) / 2))
+
+    def steps_until(self, time: float) -> int:
+        """Return the least number of steps, at least 1, that end at or after ``time``, which is after the start."""
+        wanted = time - self.start
+        if self.beta:
+            slope = self.alpha - self.beta / 2
+            guess = 2 * wanted / (slope + math.sqrt(slope * slope + 2 * self.beta * wanted))
+        else:
+            guess = wanted / self.alpha
+        steps = max(math.ceil(guess), 1)
+        while steps > 1 and self.after(steps - 1) >= time:
+            steps -= 1
+        while self.after(steps) < time:
+            steps += 1
+        return steps
+
+
+class Instance:
+    """State of one instance. ``end`` is when its current run ends; infinite while it does nothing."""
+
+    __slots__ = ("_admissions", "_admitted", "_chunked", "_decoders", "_engine", "_events", "_jobs", "_ledger",
+                 "_memory", "_number", "_partial", "_prompt_tokens", "_query", "_run", "_times", "_waiting", "end",
+                 "meter")  # fmt: skip
+
+    def __init__(
+        self, engine: Engine, times: StepTimes, jobs: Jobs, ledger: Ledger, *, query_tokens: int, prefix_tokens: int
+    ) -> None:
+        self.end = NEVER
+        self.meter = Meter()
+        self._engine, self._times, self._jobs, self._ledger = engine, times, jobs, ledger
+        self._chunked = engine.prefill == "chunked"
+        self._query = query_tokens
+        self._memory = Memory(engine, jobs, prefix_tokens)
+        self._decoders = self._memory.decoders
+        self._waiting: deque[int] = deque()
+        self._admitted = 0
+        self._number = 0  # of admissions so far
+        self._admissions: list[tuple[int, int]] = []  # (number, request), the last one last; some have left since
+        self._partial: _Chunk | None = None  # the prompt that is under way: new is 0, cached is what it has read
+        self._prompt_tokens = 0  # of admitted sequences that do not decode yet
+        # When decoding sequences gave their last token: [time, how many], in the order of admission.
+        self._events: list[list[float]] = []
+        self._run: _Run | None = None
+
+    @property
+    def load(self) -> int:
+        """Return the requests that wait or run here."""
+        return len(self._waiting) + self._admitted
+
+    @property
+    def is_running(self) -> bool:
+        """Say whether a run is under way."""
+        return self._run is not None
+
+    def arrive(self, request: int, time: float) -> None:
+        """Queue a request. The current run may end earlier for it; without one, call ``schedule`` at this time."""
+        self._waiting.append(request)
+        run = self._run
+        if run is not None and run.cuttable:
+            run.steps = min(run.steps, run.steps_until(time))
+            run.cuttable = False
+            self.end = run.after(run.steps)
+
+    def schedule(self, now: float) -> None:
+        """Decide what the instance does from now on: a run, or nothing."""
+        run = self._plan_mixed(now) if self._chunked else self._plan_whole(now)
+        self._run = run
+        self.end = run.after(run.steps) if run is not None else NEVER
+
+    def finish(self) -> list[int]:
+        """End the current run; return the requests that are complete, in the order of their admission."""
+        run, now = self._run, self.end
+        if run is None:
+            return []
+        self._run, self.end = None, NEVER
+        self._record(run)
+        complete: list[tuple[int, int, bool]] = []
+        order, done = self._jobs.order, self._jobs.done
+        if run.decoding:
+            self._memory.trim(run.steps - 1)
+            self._note_gaps(run)
+            for request in self._decoders.advance(run.steps):
+                done[request] = self._jobs.steps[request]
+                complete.append((order[request], request, True))
+        for chunk in run.chunks:
+            if self._read(chunk, run.steps, now):
+                complete.append((order[chunk.request], chunk.request, False))
+        if run.decoding:
+            self._events = [[now, self._decoders.count]] if self._decoders.count else []
+        complete.sort()
+        for _order, request, growing in complete:
+            self._memory.release(request, done[request], growing)
+            self._admitted -= 1
+            order[request] = 0
+            self._ledger.completion[request] = now
+        return [request for _order, request, _growing in complete]
+
+    def _read(self, chunk: _Chunk, steps: int, now: float) -> bool:
+        """Count a chunk as read; return whether that completes the request."""
+        request, jobs, ledger = chunk.request, self._jobs, self._ledger
+        read = chunk.cached + chunk.new * steps
+        if read < chunk.length:
+            self._partial = _Chunk(request, 0, read, chunk.length)
+            return False
+        self._partial = None
+        self._prompt_tokens -= chunk.length
+        jobs.done[request] += 1
+        if ledger.first[request] < 0:
+            ledger.first[request] = now
+        elif request in ledger.last_token:
+            self.meter.gaps.append((now - ledger.last_token.pop(request), 0.0, 1, 1))
+        if jobs.done[request] >= jobs.steps[request]:
+            return True
+        self._join(request, now)
+        return False
+
+    def _join(self, request: int, last_token: float) -> None:
+        jobs = self._jobs
+        done = jobs.done[request]
+        self._memory.grow(request, done)
+        self._decoders.join(
+            request, jobs.order[request], jobs.prompt[request], jobs.tokens[request], jobs.steps[request], done
+        )
+        if self._events and self._events[-1][0] == last_token:
+            self._events[-1][1] += 1
+        else:
+            self._events.append([last_token, 1])
+
+    # What to do next
+
+    def _plan_whole(self, now: float) -> _Run | None:
+        chunks: list[_Chunk] = []
+        left = self._engine.step_tokens
+        while self._head_fits():
+            new, cached = self._new_tokens(self._waiting[0])
+            if chunks and new > left:
+                break
+            chunk = self._admit(new, cached)
+            if chunk is not None:
+                chunks.append(chunk)
+                left -= new
+        if chunks:
+            return self._make_run(now, chunks, decoding=False)
+        if not self._decoders.count:
+            return None
+        preempted = self._preempt()
+        return self._make_run(now, [], decoding=True, once=preempted and self._head_fits())
+
+    def _plan_mixed(self, now: float) -> _Run | None:
+        chunks: list[_Chunk] = []
+        preempted = self._preempt()
+        left = self._engine.step_tokens - self._query * self._decoders.count
+        if self._partial is not None and left > 0:
+            partial = self._partial
+            partial.new = min(partial.length - partial.cached, left)
+            chunks.append(partial)
+            left -= partial.new
+        while not preempted and left > 0 and self._head_fits():
+            chunk = self._admit(*self._new_tokens(self._waiting[0]))
+            if chunk is None:
+                left -= self._query
+            else:
+                chunk.new = min(chunk.new, left)
+                chunks.append(chunk)
+                left -= chunk.new
+        if not chunks and not self._decoders.count:
+            return None
+        decoding = self._decoders.count > 0
+        return self._make_run(now, chunks, decoding=decoding, once=preempted and self._head_fits())
+
+    def _make_run(self, now: float, chunks: list[_Chunk], *, decoding: bool, once: bool = False) -> _Run:
+        decoders = self._decoders
+        batch = decoders.count if decoding else 0
+        tokens = sum(chunk.new for chunk in chunks)
+        fixed, per_context, per_pair = self._times.coefficients(batch, tokens)
+        alpha, beta, steps = fixed, 0.0, 1
+        if chunks:
+            alpha += per_pair * sum(attention_pairs(chunk.new, chunk.cached) for chunk in chunks)
+            beta = per_pair * tokens * tokens
+            # A prompt that takes the whole budget of several steps: the run ends before its last chunk.
+            if len(chunks) == 1:
+                steps = max(-(-(chunks[0].length - chunks[0].cached) // tokens) - 1, 1)
+        if batch:
+            alpha += per_context * decoders.context
+            beta += per_context * decoders.slope
+            most = decoders.until_completion()
+            steps = self._memory.steps_within(min(most, steps) if chunks else most)
+        if once:
+            steps = 1
+        cuttable = not chunks and not self._waiting and self._admitted < self._engine.max_running
+        return _Run(now, alpha, beta, steps, decoding, chunks, cuttable)
+
+    # Admission and preemption
+
+    def _head_fits(self) -> bool:
+        """Say whether the first in the queue could be admitted now, tokens of the step apart."""
+        if not self._waiting or self._admitted >= self._engine.max_running:
+            return False
+        request = self._waiting[0]
+        return self._memory.admits(request, self._next_done(request), not self._admitted)
+
+    def _next_done(self, request: int) -> int:
+        """Return the steps that it will have taken when it decodes next: its prefill stands for one."""
+        done = self._jobs.done[request]
+        return 0 if done < 0 else done + 1
+
+    def _new_tokens(self, request: int) -> tuple[int, int]:
+        """Return the tokens of its prefill that must be computed, and those that the prefix cache has."""
+        length = self._jobs.prefill_tokens(request)
+        shared = self._jobs.shared[request]
+        if not shared or not length:
+            return length, 0
+        size = self._memory.prefix_tokens
+        cached = size * self._memory.cache.match(shared, (length - 1) // size)  # the last token is always computed
+        return length - cached, cached
+
+    def _admit(self, new: int, cached: int) -> _Chunk | None:
+        """Admit the first in the queue; return its prompt as one chunk, or None: it decodes without a prefill."""
+        request = self._waiting.popleft()
+        self._admitted += 1
+        self._number += 1
+        self._jobs.order[request] = self._number
+        self._admissions.append((self._number, request))
+        self._memory.take(request, self._next_done(request))
+        if not new:
+            self._jobs.done[request] = 0
+            self._join(request, self._ledger.first[request])
+            return None
+        if self._ledger.cached[request] < 0:
+            self._ledger.cached[request] = cached
+        self._prompt_tokens += new + cached
+        return _Chunk(request, new, cached, new + cached)
+
+    def _preempt(self) -> bool:
+        """Preempt the sequences admitted last until the others have blocks for a step; return whether it did."""
+        if not self._memory.is_short():
+            return False
+        while self._decoders.count and self._memory.is_short():
+            number, request = self._admissions.pop()
+            if self._jobs.order[request] == number:
+                self._give_up(request)
+        return True
+
+    def _give_up(self, request: int) -> None:
+        jobs, ledger = self._jobs, self._ledger
+        partial = self._partial
+        if partial is not None and partial.request == request:
+            self._partial = None
+            self._prompt_tokens -= partial.length
+            computed = partial.cached // self._memory.prefix_tokens
+            self._memory.release(request, self._next_done(request), growing=False, computed=computed)
+        else:
+            jobs.done[request] = self._decoders.leave(request)
+            self._memory.release(request, jobs.done[request], growing=True)
+            group = self._events[-1]
+            ledger.last_token[request] = group[0]
+            group[1] -= 1
+            if not group[1]:
+                self._events.pop()
+        jobs.order[request] = 0
+        self._admitted -= 1
+        ledger.preemptions[request] += 1
+        self._waiting.appendleft(request)
+
+    # What is written down
+
+    def _record(self, run: _Run) -> None:
+        kind: Literal["prefill", "decode", "mixed"] = "decode"
+        if run.chunks:
+            kind = "mixed" if run.decoding else "prefill"
+        decoders = self._decoders
+        kv = decoders.context + self._prompt_tokens - self._memory.tokens_shared_twice()
+        growth = decoders.slope if run.decoding else 0
+        self.meter.record(kind, run.alpha, run.beta, run.steps, self._admitted, decoders.count, kv, growth)
+
+    def _note_gaps(self, run: _Run) -> None:
+        """Note the time between tokens: of the first step since each sequence's last token, then a step each."""
+        gaps, first_end = self.meter.gaps, run.after(1)
+        steps = run.steps
+        if len(self._events) == 1 and self._events[0][0] == run.start:
+            gaps.append((run.alpha, run.beta, steps, self._decoders.count))
+            return
+        for time, count in self._events:
+            gaps.append((first_end - time, 0.0, 1, int(count)))
+        if steps > 1:
+            gaps.append((run.alpha + run.beta, run.beta, steps - 1, self._decoders.count))

@@ -1,0 +1,105 @@
+"""What is known of the requests, and what is written down of them and of each instance while they are served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["Jobs", "Ledger", "Meter", "tokens_held"]
+
+
+def tokens_held(prompt: int, tokens: int, steps: int, done: int) -> int:
+    """Return the tokens that a sequence keeps during the step after its ``done``-th: its prompt and what it emitted.
+
+    The last token of an output is never kept: no step reads it.
+    """
+    emitted = 1 + done * tokens // steps if steps else 1
+    return prompt + min(emitted, tokens)
+
+
+@dataclass(slots=True)
+class Jobs:
+    """The requests as one group of instances sees them, and how far each is; lists, for they are read one by one.
+
+    ``tokens``  output less the first token; 0 where only the prompt is to be read
+    ``steps``   decode steps for these; at least 1 if tokens is
+    ``shared``  identities of the prompt's full prefix blocks; empty where nothing is shared
+    ``done``    steps taken; -1: not even the prefill
+    ``ready``   the KV of the prompt comes with the request
+    ``order``   number of its admission; 0 while it waits
+    """
+
+    prompt: list[int]
+    tokens: list[int]
+    steps: list[int]
+    shared: Sequence[Sequence[int]]
+    ready: bool
+    done: list[int] = field(init=False)
+    order: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.done = [-1] * len(self.prompt)
+        self.order = [0] * len(self.prompt)
+
+    def prefill_tokens(self, request: int) -> int:
+        """Return the tokens to read before it can decode: its prompt and, preempted, what it had emitted."""
+        done = self.done[request]
+        if done < 0:
+            return 0 if self.ready else self.prompt[request]
+        return self.prompt[request] + 1 + done * self.tokens[request] // self.steps[request]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Per request: seconds of its first token and its completion, preemptions, prompt tokens found in the cache."""
+
+    first: list[float]
+    completion: list[float]
+    preemptions: list[int]
+    cached: list[int]
+    last_token: dict[int, float] = field(default_factory=dict)
+    """Of requests that were preempted: when they gave their last token."""
+
+    @classmethod
+    def of(cls, requests: int) -> Ledger:
+        """Return one without entries; -1 is not yet."""
+        return cls([-1.0] * requests, [-1.0] * requests, [0] * requests, [-1] * requests)
+
+
+@dataclass(slots=True)
+class Meter:
+    """Of one instance: integrals over its runs, and the gaps between the stream events of its sequences."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: {"prefill": 0.0, "decode": 0.0, "mixed": 0.0})
+    steps: dict[str, int] = field(default_factory=lambda: {"prefill": 0, "decode": 0, "mixed": 0})
+    runs: int = 0
+    running: float = 0.0
+    decoding: float = 0.0
+    kv_tokens: float = 0.0
+    kv_peak: float = 0.0
+    gaps: list[tuple[float, float, int, int]] = field(default_factory=list)
+    """(first, increment, how many, sequences): that many gaps in arithmetic progression, of so many sequences each."""
+
+    def record(
+        self,
+        kind: Literal["prefill", "decode", "mixed"],
+        alpha: float,
+        beta: float,
+        steps: int,
+        admitted: int,
+        decoding: int,
+        kv: float,
+        growth: float,
+    ) -> None:
+        """Add a run of steps of alpha + beta i seconds in which kv + growth i tokens are kept."""
+        ones = steps * (steps - 1) / 2
+        squares = ones * (2 * steps - 1) / 3
+        duration = steps * alpha + beta * ones
+        self.runs += 1
+        self.seconds[kind] += duration
+        self.steps[kind] += steps
+        self.running += admitted * duration
+        self.decoding += decoding * duration
+        self.kv_tokens += alpha * (kv * steps + growth * ones) + beta * (kv * ones + growth * squares)
+        self.kv_peak = max(self.kv_peak, kv + growth * (steps - 1))
