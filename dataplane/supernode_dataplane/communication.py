@@ -10,7 +10,6 @@ both have, in proportion to what remains of each; a group runs at the pace of th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from supernode_dataplane.constants import LINK_EFFICIENCY, POD_EFFICIENCY
 from supernode_dataplane.profile import Profile
 
-__all__ = ["Cost", "LinkView", "data_cost", "link_costs", "pipeline_cost", "tensor_cost"]
+__all__ = ["Cost", "LinkView", "data_cost", "pipeline_cost", "tensor_cost"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -149,29 +148,6 @@ def _latency(profile: Profile, local: bool, remote: bool) -> float:
     if remote:
         return profile.pod_latency_seconds if profile.has_bus_between_servers else profile.rdma_latency_seconds
     return profile.node_latency_seconds if local else profile.sio_latency_seconds
-
-
-def link_costs(view: LinkView, grid: IntArray, chunks: int) -> tuple[Cost, Cost, Cost]:
-    """Return the costs of tensor, pipeline and data groups for die numbers (pipeline, data, tensor).
-
-    Places and faults change seldom, so the last ones are kept: a change of one workload computes that one anew.
-    """
-    ports, share = (None if array is None else array.tobytes() for array in (view.ports, view.share))
-    return _link_costs(view.profile, chunks, (grid.shape, grid.tobytes()), ports, share)
-
-
-@lru_cache(maxsize=32)
-def _link_costs(
-    profile: Profile, chunks: int, place: tuple[tuple[int, ...], bytes], ports: bytes | None, share: bytes | None
-) -> tuple[Cost, Cost, Cost]:
-    grid = np.frombuffer(place[1], dtype=np.int64).reshape(place[0])
-    servers, planes = profile.servers, profile.planes
-    view = LinkView(
-        profile,
-        None if ports is None else np.frombuffer(ports).reshape(profile.dies, planes),
-        None if share is None else np.frombuffer(share).reshape(servers, servers, planes),
-    )
-    return tensor_cost(view, grid), pipeline_cost(view, grid, chunks), data_cost(view, grid)
 
 
 def tensor_cost(view: LinkView, grid: IntArray) -> Cost:

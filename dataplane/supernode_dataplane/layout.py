@@ -1,21 +1,43 @@
 """How a model is split over dies, and whether that is legal: the arithmetic that users get wrong.
 
-tensor x pipeline x data = dies; the dies of a job in rank order are numbered tensor first, then data, then pipeline.
+tensor x context x pipeline x data = dies; the dies of a job in rank order are numbered tensor first, then context, data
+and pipeline. Context and data together are the replicas of a weight; ``expert`` consecutive replicas share the routed
+experts, of which each tensor group holds its part tensor / expertTensor times.
 """
 
 from __future__ import annotations
 
+import math
+
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.state import Problem
 
-__all__ = ["check_layout", "data_parallel", "stage_layers"]
+__all__ = [
+    "check_layout",
+    "data_parallel",
+    "expert_replicas",
+    "layers_by_stage",
+    "replicas",
+    "stage_kinds",
+    "stage_layers",
+]
 
 _FIELD = "spec.training.parallelism"
 
 
 def data_parallel(spec: TrainingSpec, dies: int) -> int:
-    """Return the data parallel degree: as given, else dies / (tensor x pipeline)."""
-    return spec.data if spec.data is not None else dies // (spec.tensor * spec.pipeline)
+    """Return the data parallel degree: as given, else dies / (tensor x context x pipeline)."""
+    return spec.data if spec.data is not None else dies // (spec.tensor * spec.context * spec.pipeline)
+
+
+def replicas(spec: TrainingSpec, dies: int) -> int:
+    """Return how many dies hold the same weights: data x context."""
+    return data_parallel(spec, dies) * spec.context
+
+
+def expert_replicas(spec: TrainingSpec, dies: int) -> int:
+    """Return how many dies hold the same part of the same routed experts."""
+    return replicas(spec, dies) // spec.expert * (spec.tensor // spec.expert_tensor)
 
 
 def stage_layers(layers: int, stages: int) -> tuple[int, ...]:
@@ -31,44 +53,82 @@ def stage_layers(layers: int, stages: int) -> tuple[int, ...]:
     return tuple(more - 1 if stage in shorter else more for stage in range(stages))
 
 
+def layers_by_stage(spec: TrainingSpec) -> tuple[int, ...]:
+    """Return the layers of each stage as the spec says, else as even as possible."""
+    return spec.stage_layers if spec.stage_layers is not None else stage_layers(spec.model.layers, spec.pipeline)
+
+
+def stage_kinds(spec: TrainingSpec) -> tuple[tuple[int, ...], ...]:
+    """Return for each stage how many layers of each of the model's kinds it has.
+
+    With virtual stages a stage has a chunk of layers from each turn through the pipeline.
+    """
+    model, counts, chunks = spec.model, layers_by_stage(spec), spec.virtual_pipeline
+    if len(model.kinds) == 1:
+        return tuple((count,) for count in counts)
+    index = {(kind.attention, kind.feed_forward): number for number, kind in enumerate(model.kinds)}
+    order = [index[group.attention, group.feed_forward] for group in model.groups for _ in range(group.count)]
+    found = [[0] * len(model.kinds) for _ in counts]
+    at = 0
+    for chunk in range(chunks):
+        for stage, count in enumerate(counts):
+            size = count // chunks + (1 if chunk < count % chunks else 0)
+            for kind in order[at : at + size]:
+                found[stage][kind] += 1
+            at += size
+    return tuple(tuple(kinds) for kinds in found)
+
+
 def check_layout(spec: TrainingSpec, dies: int, dies_text: str) -> Problem | None:
     """Return what is wrong with the split over ``dies`` (``dies_text`` says how they came about), or None."""
-    tp, pp = spec.tensor, spec.pipeline
-    product = f"tensor {tp} x pipeline {pp} = {tp * pp}"
-    if spec.data is not None and tp * pp * spec.data != dies:
+    tp, pp, cp = spec.tensor, spec.pipeline, spec.context
+    context = f" x context {cp}" if cp > 1 else ""
+    whole = tp * pp * cp
+    product = f"tensor {tp}{context} x pipeline {pp} = {whole}"
+    if spec.data is not None and whole * spec.data != dies:
         return _bad(
             "data",
-            f"tensor {tp} x pipeline {pp} x data {spec.data} = {tp * pp * spec.data} is not {dies_text}; "
+            f"tensor {tp}{context} x pipeline {pp} x data {spec.data} = {whole * spec.data} is not {dies_text}; "
             "leave data out or change one of them",
         )
-    if dies < tp * pp or dies % (tp * pp):
+    if dies < whole or dies % whole:
         return _bad("tensor", f"{product} does not divide {dies_text}; choose degrees whose product divides it")
-    return _check_model(spec) or _check_batch(spec, dies // (tp * pp))
+    return (
+        _check_model(spec)
+        or _check_stages(spec)
+        or _check_experts(spec, replicas(spec, dies))
+        or _check_batch(spec, dies // whole)
+    )
 
 
 def _check_model(spec: TrainingSpec) -> Problem | None:
-    model, tp, pp, vpp = spec.model, spec.tensor, spec.pipeline, spec.virtual_pipeline
-    attention, block = model.groups[0].attention, model.groups[0].feed_forward
-    if len(model.groups) > 1 or model.is_moe or attention.kind != "full":
-        return Problem(
-            "InvalidModel", "spec.model", f"training of {model.name} is not modelled yet: choose a dense one"
-        )
-    if tp > attention.heads:
-        return _bad("tensor", f"tensor {tp} is more than the {attention.heads} attention heads of {model.name}")
-    if attention.heads % tp:
-        return _bad("tensor", f"tensor {tp} does not divide the {attention.heads} attention heads of {model.name}")
-    if attention.kv_heads % tp and tp % attention.kv_heads:
+    model, tp = spec.model, spec.tensor
+    for kind in model.kinds:
+        attention, block = kind.attention, kind.feed_forward
+        if tp > attention.heads:
+            return _bad("tensor", f"tensor {tp} is more than the {attention.heads} attention heads of {model.name}")
+        if attention.heads % tp:
+            return _bad("tensor", f"tensor {tp} does not divide the {attention.heads} attention heads of {model.name}")
+        if attention.kv_heads % tp and tp % attention.kv_heads:
+            return _bad(
+                "tensor",
+                f"tensor {tp} and the {attention.kv_heads} key-value heads of {model.name} do not divide one another",
+            )
+        for width in (block.width, block.shared_width):
+            if width % tp:
+                return _bad("tensor", f"tensor {tp} does not divide the feed-forward size {width} of {model.name}")
+    if spec.sequence_length % (tp * spec.context):
+        with_context = f" x context {spec.context}" if spec.context > 1 else ""
         return _bad(
             "tensor",
-            f"tensor {tp} and the {attention.kv_heads} key-value heads of {model.name} do not divide one another",
+            f"tensor {tp}{with_context} does not divide sequenceLength {spec.sequence_length}, which sequence "
+            "parallelism splits",
         )
-    if block.width % tp:
-        return _bad("tensor", f"tensor {tp} does not divide the feed-forward size {block.width} of {model.name}")
-    if spec.sequence_length % tp:
-        return _bad(
-            "tensor",
-            f"tensor {tp} does not divide sequenceLength {spec.sequence_length}, which sequence parallelism splits",
-        )
+    return None
+
+
+def _check_stages(spec: TrainingSpec) -> Problem | None:
+    model, pp, vpp = spec.model, spec.pipeline, spec.virtual_pipeline
     if pp > model.layers:
         return _bad("pipeline", f"pipeline {pp} is more than the {model.layers} layers of {model.name}")
     if pp * vpp > model.layers:
@@ -79,6 +139,44 @@ def _check_model(spec: TrainingSpec) -> Problem | None:
         )
     if vpp > 1 and pp == 1:
         return _bad("virtualPipeline", f"virtualPipeline {vpp} needs a pipeline of at least 2 stages")
+    given = spec.stage_layers
+    if given is None:
+        return None
+    field = "spec.training.stageLayers"
+    if len(given) != pp:
+        return Problem("InvalidParallelism", field, f"stageLayers has {len(given)} entries for pipeline {pp}")
+    if sum(given) != model.layers:
+        message = f"stageLayers sum to {sum(given)}, and {model.name} has {model.layers} layers"
+        return Problem("InvalidParallelism", field, message)
+    if min(given) < vpp:
+        message = f"stageLayers has a stage of {min(given)} layers, fewer than virtualPipeline {vpp}"
+        return Problem("InvalidParallelism", field, message)
+    return None
+
+
+def _check_experts(spec: TrainingSpec, members: int) -> Problem | None:
+    model, ep, etp = spec.model, spec.expert, spec.expert_tensor
+    if not model.is_moe:
+        for name, degree in (("expert", ep), ("expertTensor", etp)):
+            if degree > 1:
+                return _bad(name, f"{name} {degree} needs a model with routed experts, and {model.name} has none")
+        return None
+    if members % ep:
+        over = f"data {members // spec.context}" + (f" x context {spec.context}" if spec.context > 1 else "")
+        return _bad("expert", f"expert {ep} does not divide {over} = {members}, over which experts are spread")
+    if spec.context > 1 and math.gcd(ep, spec.context) not in (ep, spec.context):
+        return _bad("expert", f"expert {ep} and context {spec.context} do not divide one another")
+    if spec.tensor % etp:
+        return _bad("expertTensor", f"expertTensor {etp} does not divide tensor {spec.tensor}")
+    for kind in model.kinds:
+        block = kind.feed_forward
+        if block.experts % ep:
+            return _bad("expert", f"expert {ep} does not divide the {block.experts} experts of {model.name}")
+        if block.expert_width % etp:
+            return _bad(
+                "expertTensor",
+                f"expertTensor {etp} does not divide the expert size {block.expert_width} of {model.name}",
+            )
     return None
 
 

@@ -6,11 +6,26 @@ Values only; :mod:`supernode_dataplane.inputs` makes them from API objects.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from supernode_dataplane.architecture import Architecture
+from supernode_dataplane.constants import GRADIENT_BYTES, WEIGHT_BYTES
 from supernode_dataplane.state import Problem
 
-__all__ = ["PartInput", "RankInput", "ServerInput", "TrainingSpec", "WorkloadInput"]
+__all__ = [
+    "GradientType",
+    "OptimizerSharding",
+    "PartInput",
+    "RankInput",
+    "Recompute",
+    "ServerInput",
+    "TrainingSpec",
+    "WorkloadInput",
+]
+
+OptimizerSharding = Literal["none", "zero1", "zero3"]
+GradientType = Literal["fp32", "bf16"]
+Recompute = Literal["auto", "none", "full"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +63,7 @@ class RankInput:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSpec:
-    """A training run; ``data`` None means dies / (tensor x pipeline)."""
+    """A training run; ``data`` None means dies / (tensor x context x pipeline)."""
 
     model: Architecture
     stack: str
@@ -59,6 +74,26 @@ class TrainingSpec:
     pipeline: int = 1
     virtual_pipeline: int = 1
     data: int | None = None
+    expert: int = 1
+    """Expert parallel degree: so many consecutive replicas share the routed experts."""
+    expert_tensor: int = 1
+    """Dies of a tensor group that split one expert."""
+    context: int = 1
+    """Dies that split a sequence and pass keys and values round (ring attention)."""
+    optimizer_sharding: OptimizerSharding = "zero1"
+    """What replicas share out: nothing, optimizer states, or weights and gradients too."""
+    gradient_type: GradientType = "fp32"
+    recompute: Recompute = "auto"
+    """Activations that are computed again: as many as memory demands, none, or all."""
+    stage_layers: tuple[int, ...] | None = None
+    """Layers of each pipeline stage; None: as even as possible."""
+    expert_imbalance: float = 1.0
+    """Load of the hottest expert parallel die over the mean."""
+
+    @property
+    def gradient_bytes(self) -> float:
+        """Bytes of a gradient, as accumulated and reduced."""
+        return GRADIENT_BYTES if self.gradient_type == "fp32" else WEIGHT_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,41 @@
 """HBM of one die in training: what each pipeline stage holds, and how much must be recomputed to fit.
 
-Weights and gradients of the die's own share, optimizer states sharded over data parallelism, activations in flight, and
-buffers. 1F1B holds ``stages - i`` micro-batches on stage i; interleaving holds 2 (stages - i - 1) + (v - 1) stages + 1
-of the v times smaller chunks. Recomputing a share r of the layers keeps their input only and one layer's working set.
+Weights and gradients of the die's own share, optimizer states sharded over the replicas (of routed experts over fewer),
+activations in flight, and buffers. ``zero3`` shards weights and gradients as well and gathers two layers at a time.
+1F1B holds ``stages - i`` micro-batches on stage i; interleaving holds 2 (stages - i - 1) + (v - 1) stages + 1 of the v
+times smaller chunks. Recomputing a share r of the layers keeps their input only and one layer's working set.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from supernode_dataplane.constants import (
-    ACTIVATION_BYTES,
-    BUFFER_BYTES,
-    GRADIENT_BYTES,
-    LOGIT_BYTES,
-    OPTIMIZER_BYTES,
-    RECOMPUTED_BYTES,
-    WEIGHT_BYTES,
-)
-from supernode_dataplane.layout import data_parallel, stage_layers
+from supernode_dataplane.constants import BUFFER_BYTES, LOGIT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES
+from supernode_dataplane.layout import data_parallel, expert_replicas, replicas, stage_kinds
 from supernode_dataplane.machine import TrainingSpec
+from supernode_dataplane.shares import layer_shares
 from supernode_dataplane.state import Problem
 
-__all__ = ["Memory", "die_parameters", "in_flight", "plan_memory"]
+__all__ = ["Memory", "StageParameters", "die_parameters", "in_flight", "plan_memory", "stage_parameters"]
 
 _GIB = 2.0**30
+_GATHERED_LAYERS = 2.0
+"""Layers whose weights a die holds whole with zero3: the one at work and the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageParameters:
+    """Parameters of a die of one stage."""
+
+    dense: float
+    """All but the routed experts."""
+    expert: float
+
+    @property
+    def total(self) -> float:
+        """Both."""
+        return self.dense + self.expert
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +44,51 @@ class Memory:
 
     recompute: float
     used_bytes: tuple[float, ...]
-    parameters: tuple[float, ...]
-    """Parameters of a die of each stage."""
+    parameters: tuple[StageParameters, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Bytes on a die of one stage."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    logits: float
+    whole: float
+    """Activations with nothing recomputed."""
+    saved: float
+    """Of these, what recomputing every layer saves."""
+    working: float
+    """What the layer whose backward pass runs needs back."""
+
+    @property
+    def fixed(self) -> float:
+        """All but activations."""
+        return self.weights + self.gradients + self.optimizer + self.logits + BUFFER_BYTES
+
+    def total(self, recompute: float) -> float:
+        """All, with a share of the layers recomputed."""
+        return self.fixed + self.whole - self.saved * recompute + (self.working if recompute > 0 else 0.0)
+
+
+def stage_parameters(spec: TrainingSpec) -> tuple[StageParameters, ...]:
+    """Return the parameters of a die of each stage; key-value heads are replicated where tensor exceeds them."""
+    model, tp, stages = spec.model, spec.tensor, spec.pipeline
+    shares = layer_shares(spec)
+    dense, expert = [], []
+    for counts in stage_kinds(spec):
+        dense.append(sum(count * share.dense_parameters for count, share in zip(counts, shares, strict=True)))
+        expert.append(sum(count * share.expert_parameters for count, share in zip(counts, shares, strict=True)))
+    dense[0] += model.embedding_parameters / tp
+    if not model.tied or stages > 1:
+        dense[-1] += model.head_parameters / tp
+    return tuple(StageParameters(*both) for both in zip(dense, expert, strict=True))
 
 
 def die_parameters(spec: TrainingSpec) -> tuple[float, ...]:
-    """Return the parameters of a die of each stage; key-value heads are replicated where tensor exceeds them."""
-    model, tp, stages = spec.model, spec.tensor, spec.pipeline
-    attention, block = model.groups[0].attention, model.groups[0].feed_forward
-    split = attention.query_parameters(model.hidden) + block.parameters(model.hidden)
-    key_value = attention.key_value_parameters(model.hidden) / min(tp, attention.kv_heads)
-    layer = split / tp + key_value + 2 * model.hidden
-    result = [layers * layer for layers in stage_layers(model.layers, stages)]
-    result[0] += model.embedding_parameters / tp
-    if not model.tied or stages > 1:
-        result[-1] += model.vocab * model.hidden / tp
-    return tuple(result)
+    """Return all parameters of a die of each stage."""
+    return tuple(parameters.total for parameters in stage_parameters(spec))
 
 
 def in_flight(spec: TrainingSpec, micro_batches: int) -> tuple[float, ...]:
@@ -61,51 +101,72 @@ def in_flight(spec: TrainingSpec, micro_batches: int) -> tuple[float, ...]:
 
 
 def plan_memory(spec: TrainingSpec, dies: int, hbm_bytes: float) -> Memory | Problem:
-    """Return what each stage uses with just enough recompute, or why it does not fit even with all of it."""
-    data = data_parallel(spec, dies)
-    micro_batches = spec.global_batch_size // (data * spec.micro_batch_size)
-    unit = float(spec.sequence_length * spec.micro_batch_size) * spec.model.hidden / spec.tensor
-    parameters = die_parameters(spec)
-    layers = stage_layers(spec.model.layers, spec.pipeline)
-    held = [n * count for n, count in zip(in_flight(spec, micro_batches), layers, strict=True)]
-    fixed = [n * (WEIGHT_BYTES + GRADIENT_BYTES + OPTIMIZER_BYTES / data) + BUFFER_BYTES for n in parameters]
-    logits = LOGIT_BYTES * spec.sequence_length * spec.micro_batch_size * spec.model.vocab / spec.tensor
-    fixed[-1] += logits
-    saved = ACTIVATION_BYTES - RECOMPUTED_BYTES
-    recompute = 0.0
-    for base, count in zip(fixed, held, strict=True):
-        if base + count * ACTIVATION_BYTES * unit > hbm_bytes:
-            # One layer is whole again while its backward pass runs.
-            over = base + (count * ACTIVATION_BYTES + saved) * unit - hbm_bytes
-            recompute = max(recompute, over / (count * saved * unit))
-    working = saved * unit if recompute > 0 else 0.0
-    if recompute > 1.0:
-        least = [base + (count * RECOMPUTED_BYTES + saved) * unit for base, count in zip(fixed, held, strict=True)]
-        return _does_not_fit(spec, data, hbm_bytes, parameters=parameters, least=least, logits=logits)
-    used = tuple(
-        base + count * (ACTIVATION_BYTES - saved * recompute) * unit + working
-        for base, count in zip(fixed, held, strict=True)
-    )
-    return Memory(recompute, tuple(min(n, hbm_bytes) for n in used), parameters)
+    """Return what each stage uses with as much recompute as the spec says, or why it does not fit."""
+    parameters = stage_parameters(spec)
+    held = _held(spec, dies, parameters)
+    recompute = {"auto": 0.0, "none": 0.0, "full": 1.0}[spec.recompute]
+    if spec.recompute == "auto":
+        # One layer is whole again while its backward pass runs.
+        over = [(stage.total(0.0) + stage.working - hbm_bytes, stage) for stage in held]
+        recompute = max((more / stage.saved for more, stage in over if stage.total(0.0) > hbm_bytes), default=0.0)
+    least = [stage.total(min(1.0, recompute)) for stage in held]
+    fullest = max(range(len(least)), key=least.__getitem__)
+    if recompute > 1.0 or (spec.recompute != "auto" and least[fullest] > hbm_bytes):
+        return _does_not_fit(spec, replicas(spec, dies), hbm_bytes, held)
+    return Memory(recompute, tuple(min(size, hbm_bytes) for size in least), parameters)
 
 
-def _does_not_fit(
-    spec: TrainingSpec, data: int, hbm_bytes: float, *, parameters: tuple[float, ...], least: list[float], logits: float
-) -> Problem:
+def _held(spec: TrainingSpec, dies: int, parameters: Sequence[StageParameters]) -> list[_Held]:
+    shards, expert_shards = replicas(spec, dies), expert_replicas(spec, dies)
+    micro_batches = spec.global_batch_size // (data_parallel(spec, dies) * spec.micro_batch_size)
+    shares, tokens = layer_shares(spec), spec.sequence_length * spec.micro_batch_size / spec.context
+    sharding = spec.optimizer_sharding
+    held = []
+    for stage, (own, flight, counts) in enumerate(
+        zip(parameters, in_flight(spec, micro_batches), stage_kinds(spec), strict=True)
+    ):
+        sharded = own.dense / shards + own.expert / expert_shards
+        present = sharded if sharding == "zero3" else own.total
+        mine = [(count, share) for count, share in zip(counts, shares, strict=True) if count]
+        largest = max((share.dense_parameters + share.expert_parameters for _, share in mine), default=0.0)
+        gathered = _GATHERED_LAYERS * largest if sharding == "zero3" else 0.0
+        last = stage == len(parameters) - 1
+        held.append(
+            _Held(
+                weights=WEIGHT_BYTES * (present + gathered),
+                gradients=spec.gradient_bytes * present,
+                optimizer=OPTIMIZER_BYTES * (own.total if sharding == "none" else sharded),
+                logits=LOGIT_BYTES * tokens * spec.model.vocab / spec.tensor if last else 0.0,
+                whole=flight * sum(count * share.activation_bytes for count, share in mine),
+                saved=flight * sum(count * (share.activation_bytes - share.kept_bytes) for count, share in mine),
+                working=max((share.activation_bytes - share.kept_bytes for _, share in mine), default=0.0),
+            )
+        )
+    return held
+
+
+def _does_not_fit(spec: TrainingSpec, shards: int, hbm_bytes: float, held: Sequence[_Held]) -> Problem:
+    least = [stage.total(0.0 if spec.recompute == "none" else 1.0) for stage in held]
     stage = max(range(len(least)), key=least.__getitem__)
-    held = {
-        "weights": parameters[stage] * WEIGHT_BYTES,
-        "gradients": parameters[stage] * GRADIENT_BYTES,
-        f"optimizer over data {data}": parameters[stage] * OPTIMIZER_BYTES / data,
-        "logits": logits if stage == len(least) - 1 else 0.0,
+    mine = held[stage]
+    over = "" if spec.optimizer_sharding == "none" else f" over data {shards}"
+    parts = {
+        "weights": mine.weights,
+        "gradients": mine.gradients,
+        f"optimizer{over}": mine.optimizer,
+        "logits": mine.logits,
         "buffers": BUFFER_BYTES,
+        "activations": least[stage] - mine.fixed,
     }
-    held["activations"] = least[stage] - sum(held.values())
-    arithmetic = " + ".join(f"{name} {size / _GIB:.1f}" for name, size in held.items())
+    arithmetic = " + ".join(f"{name} {size / _GIB:.1f}" for name, size in parts.items())
+    how, field = "even with full recompute", "spec.training.parallelism"
+    remedy = f"raise tensor, pipeline{', expert' if spec.model.is_moe else ''} or the number of dies"
+    if spec.recompute == "none":
+        how, field, remedy = "without recompute", "spec.training.recompute", f"let recompute be auto, {remedy}"
     return Problem(
         "DoesNotFit",
-        "spec.training.parallelism",
-        f"{spec.model.name} needs {least[stage] / _GIB:.1f} GiB on a die of stage {stage} even with full recompute, "
-        f"and a die has {hbm_bytes / _GIB:.0f} GiB: {arithmetic}; raise tensor, pipeline or the number of dies, or "
-        "shorten sequenceLength or microBatchSize",
+        field,
+        f"{spec.model.name} needs {least[stage] / _GIB:.1f} GiB on a die of stage {stage} {how}, "
+        f"and a die has {hbm_bytes / _GIB:.0f} GiB: {arithmetic}; {remedy}, or shorten sequenceLength or "
+        "microBatchSize",
     )

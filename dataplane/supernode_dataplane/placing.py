@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from supernode_dataplane.layout import check_layout, data_parallel
+from supernode_dataplane.layout import check_layout, replicas
 from supernode_dataplane.machine import PartInput, RankInput, WorkloadInput
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.state import Problem
@@ -29,7 +29,7 @@ class Placed:
     links: BoolArray
     """Shape (dies of the job, planes)."""
     grid: IntArray | None
-    """Die numbers, (pipeline, data, tensor); None while it cannot run."""
+    """Die numbers, (pipeline, replica, tensor), a replica being (data, context); None while it cannot run."""
     problem: Problem | None = None
     waiting: str = ""
     notes: tuple[str, ...] = ()
@@ -136,11 +136,12 @@ def _grid(profile: Profile, workload: WorkloadInput, job: IntArray) -> tuple[Pro
     spec = workload.training
     if spec is None:
         return Problem("InvalidObject", "spec", "the workload has no training"), "", None
-    product = spec.tensor * spec.pipeline * (spec.data or 1)
+    product = spec.tensor * spec.context * spec.pipeline * (spec.data or 1)
     if job.size < product:
+        split = f"tensor{' x context' if spec.context > 1 else ''} x pipeline"
         held = f"its pods hold {describe_dies(profile, job.size)}"
-        return None, f"{held}, and tensor x pipeline{' x data' if spec.data else ''} = {product} needs more", None
+        return None, f"{held}, and {split}{' x data' if spec.data else ''} = {product} needs more", None
     problem = check_layout(spec, job.size, describe_dies(profile, job.size))
     if problem is not None:
         return problem, "", None
-    return None, "", job.reshape(spec.pipeline, data_parallel(spec, job.size), spec.tensor)
+    return None, "", job.reshape(spec.pipeline, replicas(spec, job.size), spec.tensor)

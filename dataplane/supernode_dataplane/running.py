@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from supernode_dataplane.communication import Cost, LinkView, link_costs
+from supernode_dataplane.communication import LinkView
 from supernode_dataplane.fabric import Fabric, plane_share
+from supernode_dataplane.link_costs import LinkCosts, groups_of, link_costs
 from supernode_dataplane.placing import Placed, names
-from supernode_dataplane.training import Plan, Step, training_step
+from supernode_dataplane.training import EXCHANGES_PER_PASS, Plan, Step, training_step
 
 __all__ = ["Run", "run_workload"]
 
@@ -56,10 +57,10 @@ def run_workload(fabric: Fabric, placed: Placed, plan: Plan, free: FloatArray | 
         ports[placed.dies] = up
     share = plane_share(fabric, active, free) if profile.has_bus_between_servers else None
     view = LinkView(profile, ports, share)
-    costs = link_costs(view, grid, plan.spec.virtual_pipeline)
-    step = training_step(profile, plan, *costs)
-    whole = np.logical_and.reduce(fabric.healthy[grid], axis=(0, 2))
-    alive = int(np.count_nonzero(whole))
+    costs = link_costs(view, grid, groups_of(plan.spec))
+    step = training_step(profile, plan, costs)
+    whole = _whole_replicas(fabric.healthy[grid], plan)
+    alive = int(np.count_nonzero(whole)) // plan.spec.context
     runs = alive > 0 and np.isfinite(step.seconds)
     seconds = step.seconds * plan.data / alive if runs else float("inf")
     tokens = plan.spec.global_batch_size * plan.spec.sequence_length
@@ -78,19 +79,48 @@ def run_workload(fabric: Fabric, placed: Placed, plan: Plan, free: FloatArray | 
         port_bytes_per_second=load * scale,
         uplink_bytes_per_second=uplinks,
         waiting=_waiting(fabric, placed, up, alive, bool(np.isfinite(step.seconds))),
-        notes=_notes(fabric, placed, costs[0], plan, up=up, lost=plan.data - alive),
+        notes=_notes(fabric, placed, costs, plan, up=up, lost=plan.data - alive),
     )
 
 
-def _traffic(planes: int, plan: Plan, costs: tuple[Cost, Cost, Cost], dies: int) -> tuple[FloatArray, FloatArray]:
+def _whole_replicas(healthy: BoolArray, plan: Plan) -> BoolArray:
+    """Return which replicas work: those that share a sequence or the experts with a broken die stop with it."""
+    whole: BoolArray = np.logical_and.reduce(healthy, axis=(0, 2))
+    together = max(plan.spec.context, plan.spec.expert)
+    return np.repeat(whole.reshape(-1, together).all(axis=1), together)
+
+
+def _traffic(planes: int, plan: Plan, costs: LinkCosts, dies: int) -> tuple[FloatArray, FloatArray]:
     """Return the bytes per step on each port and, of these, those that leave the server."""
-    tensor, pipeline, data = costs
-    layers = np.repeat(np.array(plan.layers, dtype=np.float64), dies // len(plan.layers))[:, None]
-    exchanged = plan.micro_batches * plan.shard_bytes * 4.0 * (2.0 + plan.memory.recompute) * layers
-    handed = plan.micro_batches * plan.handover_bytes
-    zero = np.zeros((dies, planes))
-    load = zero + exchanged * tensor.ports + handed * pipeline.ports + plan.gradient_bytes * data.ports
-    outside = zero + exchanged * tensor.uplinks + handed * pipeline.uplinks + plan.gradient_bytes * data.uplinks
+    spec, recompute = plan.spec, plan.memory.recompute
+    shares = [kind.share for kind in plan.kinds]
+
+    def of_stages(values: list[float]) -> FloatArray | float:
+        """Return the sum over a stage's layers, for each die."""
+        if not any(values):
+            return 0.0
+        sums = [sum(n * value for n, value in zip(counts, values, strict=True)) for counts in plan.counts]
+        return np.repeat(np.array(sums), dies // len(sums))[:, None] * float(plan.micro_batches)
+
+    passes = 2.0 + recompute
+    copies = [share.exchange_bytes * EXCHANGES_PER_PASS * passes for share in shares]
+    # Keys and values go round forward, and again backward, there with their gradients.
+    turns = [share.context_bytes * (spec.context - 1) * (3.0 + recompute) for share in shares]
+    messages = (
+        (costs.tensor, of_stages([plan.shard_bytes * share.collectives * passes for share in shares])),
+        (costs.pipeline, plan.micro_batches * plan.handover_bytes),
+        (costs.data, plan.gradient_bytes),
+        (costs.context, of_stages(turns)),
+        (costs.expert, of_stages([sent / spec.expert for sent in copies])),
+        (costs.expert_tensor, of_stages(copies)),
+        (costs.expert_data, plan.expert_gradient_bytes),
+    )
+    load, outside = np.zeros((dies, planes)), np.zeros((dies, planes))
+    for cost, sent in messages:
+        if isinstance(cost.ports, np.ndarray):
+            load += sent * cost.ports
+        if isinstance(cost.uplinks, np.ndarray):
+            outside += sent * cost.uplinks
     return load, outside
 
 
@@ -110,8 +140,10 @@ def _waiting(fabric: Fabric, placed: Placed, up: BoolArray, alive: int, moves: b
     return ""
 
 
-def _notes(fabric: Fabric, placed: Placed, tensor: Cost, plan: Plan, *, up: BoolArray, lost: int) -> tuple[str, ...]:
-    profile = fabric.profile
+def _notes(
+    fabric: Fabric, placed: Placed, costs: LinkCosts, plan: Plan, *, up: BoolArray, lost: int
+) -> tuple[str, ...]:
+    profile, tensor = fabric.profile, costs.tensor
     notes = []
     if tensor.remote_groups:
         way = "RDMA" if tensor.rdma else "the L2 switches"

@@ -1,24 +1,26 @@
 """The closed form of a training step.
 
-    step = (m + (stages - 1) / v) x (forward + backward + recompute + tensor collectives + point-to-point)
+    step = (m + (stages - 1) / v) x (forward + backward + recompute + collectives + point-to-point)
            + exposed gradient collectives + optimizer + host time
 
 with m micro-batches, v virtual stages and the times of the slowest stage. An operator takes
 max(FLOPs / (peak x efficiency), bytes / (HBM x efficiency)). A layer has four all-gathers or reduce-scatters in each
-direction (sequence-parallel tensor parallelism), and the four of the forward pass again where it is recomputed.
-Everything here is plain numbers for one layout; where the dies are enters by the costs of
-:mod:`supernode_dataplane.communication`.
+direction (sequence-parallel tensor parallelism), and the four of the forward pass again where it is recomputed; a layer
+with experts has a dispatch and a combine in each direction likewise, and the collectives of its block only for shared
+experts. The ring of context parallelism hides behind the attention that it feeds. Stages may differ in the number and
+the kinds of their layers. Everything here is plain numbers for one layout; where the dies are enters by the costs of
+:mod:`supernode_dataplane.link_costs`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
-from supernode_dataplane.communication import Cost
 from supernode_dataplane.constants import (
-    ACTIVATION_BYTES,
     ATTENTION_BACKWARD_RATIO,
     ATTENTION_EFFICIENCY,
     COLLECTIVE_VECTOR_SHARE,
@@ -32,25 +34,49 @@ from supernode_dataplane.constants import (
     OPTIMIZER_TRAFFIC_BYTES,
     WEIGHT_BYTES,
 )
-from supernode_dataplane.layout import data_parallel, stage_layers
+from supernode_dataplane.expert_exchange import exchange_seconds
+from supernode_dataplane.layout import data_parallel, expert_replicas, layers_by_stage, replicas, stage_kinds
+from supernode_dataplane.link_costs import LinkCosts
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.memory import Memory, plan_memory
 from supernode_dataplane.profile import Profile
+from supernode_dataplane.shares import LayerShare, layer_shares
 from supernode_dataplane.state import Bound, Problem
 
-__all__ = ["Plan", "StageLoad", "Step", "plan_training", "training_step"]
+__all__ = ["EXCHANGES_PER_PASS", "LayerCost", "Pass", "Plan", "StageLoad", "Step", "plan_training", "training_step"]
 
-_COLLECTIVES_PER_PASS = 4
+EXCHANGES_PER_PASS: Final = 2
+"""Dispatch and combine of a layer with experts, in each direction."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Pass:
+class Pass:
     """One micro-batch through one piece of the model: seconds on the cores, and FLOPs and HBM bytes of it."""
 
     seconds: float
     flops: float
     hbm_bytes: float
     hbm_bound: bool
+
+    def __add__(self, other: Pass) -> Pass:
+        slower = self if self.seconds >= other.seconds else other
+        return Pass(
+            self.seconds + other.seconds,
+            self.flops + other.flops,
+            self.hbm_bytes + other.hbm_bytes,
+            slower.hbm_bound,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """What a layer of one kind costs on a die."""
+
+    share: LayerShare
+    forward: Pass
+    backward: Pass
+    attention_seconds: float
+    """Of the forward pass's attention core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +87,11 @@ class Plan:
     data: int
     micro_batches: int
     layers: tuple[int, ...]
+    counts: tuple[tuple[int, ...], ...]
+    """Of each stage, its layers of each kind."""
+    kinds: tuple[LayerCost, ...]
     memory: Memory
-    forward: _Pass
-    backward: _Pass
-    head: _Pass
+    head: Pass
     """Forward and backward of the output head, on the last stage."""
     fixed_seconds: float
     """Launch and host time of a layer's forward pass."""
@@ -76,7 +103,9 @@ class Plan:
     handover_bytes: float
     """One activation handed to the next stage, of one die."""
     gradient_bytes: float
-    """Sent by a die in the gradient ring and the gathering of weights, per step."""
+    """Sent by a die in the gradient ring and the gathering of weights, per step; without routed experts."""
+    expert_gradient_bytes: float
+    """The same for routed experts, over the dies that hold the same ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,105 +136,197 @@ def plan_training(profile: Profile, spec: TrainingSpec, dies: int) -> Plan | Pro
         return memory
     model, tp = spec.model, spec.tensor
     data = data_parallel(spec, dies)
-    tokens = float(spec.sequence_length * spec.micro_batch_size)
-    core, block = model.groups[0].attention, model.groups[0].feed_forward
-    split = core.query_parameters(model.hidden) + block.parameters(model.hidden)
-    parameters = split / tp + core.key_value_parameters(model.hidden) / min(tp, core.kv_heads)
-    attention = tokens * core.causal_core_flops(spec.sequence_length) / tp
-    activations = 2.0 * ACTIVATION_BYTES * tokens * model.hidden / tp
-    largest = max(memory.parameters)
-    optimizer_bytes = largest * OPTIMIZER_TRAFFIC_BYTES / data
-    head = 2.0 * tokens * model.vocab * model.hidden / tp
-    head_bytes = WEIGHT_BYTES * model.vocab * model.hidden / tp
-    ratio = GEMM_BACKWARD_RATIO
+    micro_batches = spec.global_batch_size // (data * spec.micro_batch_size)
+    tokens = float(spec.sequence_length * spec.micro_batch_size) / spec.context
+    optimizer_bytes, dense, expert = _per_step(spec, dies, memory, micro_batches)
+    head = 2.0 * tokens * model.head_parameters / tp
+    head_bytes = WEIGHT_BYTES * model.head_parameters / tp
+    turns = 1.0 + GEMM_BACKWARD_RATIO
     return Plan(
         spec=spec,
         data=data,
-        micro_batches=spec.global_batch_size // (data * spec.micro_batch_size),
-        layers=stage_layers(model.layers, spec.pipeline),
+        micro_batches=micro_batches,
+        layers=layers_by_stage(spec),
+        counts=stage_kinds(spec),
+        kinds=tuple(_layer_cost(profile, spec, share) for share in layer_shares(spec)),
         memory=memory,
-        forward=_roofline(profile, 2.0 * tokens * parameters, attention, WEIGHT_BYTES * parameters + activations),
-        backward=_roofline(
-            profile,
-            2.0 * tokens * parameters * ratio,
-            attention * ATTENTION_BACKWARD_RATIO,
-            ratio * (WEIGHT_BYTES * parameters + activations) + GRADIENT_BYTES * parameters,
-        ),
-        head=_roofline(profile, head * (1.0 + ratio), 0.0, head_bytes * (1.0 + ratio)),
+        head=_roofline(profile, head * turns, 0.0, head_bytes * turns),
         fixed_seconds=FIXED_LAYER_SECONDS[spec.stack],
         optimizer_seconds=optimizer_bytes / (profile.hbm_bytes_per_second_per_die * HBM_EFFICIENCY),
         optimizer_bytes=optimizer_bytes,
         host_seconds=HOST_STEP_SECONDS[spec.stack],
         shard_bytes=tokens * model.hidden * WEIGHT_BYTES / tp,
         handover_bytes=tokens * model.hidden * WEIGHT_BYTES / tp,
-        gradient_bytes=largest * (GRADIENT_BYTES + WEIGHT_BYTES) * (data - 1) / data,
+        gradient_bytes=dense,
+        expert_gradient_bytes=expert,
     )
 
 
-def _roofline(profile: Profile, gemm_flops: float, attention_flops: float, hbm_bytes: float) -> _Pass:
-    compute = gemm_flops / GEMM_EFFICIENCY + attention_flops / ATTENTION_EFFICIENCY
+def _layer_cost(profile: Profile, spec: TrainingSpec, share: LayerShare) -> LayerCost:
+    ratio, gradient = GEMM_BACKWARD_RATIO, spec.gradient_bytes
+    moved = WEIGHT_BYTES * share.gemm_parameters + 2.0 * share.activation_bytes
+    forward = _roofline(profile, share.gemm_flops, share.attention_flops, moved)
+    backward = _roofline(
+        profile,
+        share.gemm_flops * ratio,
+        share.attention_flops * ATTENTION_BACKWARD_RATIO,
+        ratio * moved + gradient * share.gemm_parameters,
+    )
+    if not share.plain:
+        # Experts are products of their own; the layer waits for the die with the hottest ones.
+        weights = WEIGHT_BYTES * share.expert_parameters
+        hot = spec.expert_imbalance
+        forward += _roofline(profile, share.expert_flops, 0.0, weights, hot)
+        backward += _roofline(
+            profile, share.expert_flops * ratio, 0.0, ratio * weights + gradient * share.expert_parameters, hot
+        )
+    attention = share.attention_flops / (ATTENTION_EFFICIENCY * profile.bf16_flops_per_die)
+    return LayerCost(share, forward, backward, attention)
+
+
+def _per_step(spec: TrainingSpec, dies: int, memory: Memory, micro_batches: int) -> tuple[float, float, float]:
+    """Return HBM bytes of the optimizer, and bytes sent for dense parameters and experts; of the largest stage."""
+    shards, expert_shards = replicas(spec, dies), expert_replicas(spec, dies)
+    gradient, sharding = spec.gradient_bytes, spec.optimizer_sharding
+    # none: gradients are reduced to all; zero1: to shards, and new weights are gathered; zero3: weights are gathered
+    # for both passes of each micro-batch.
+    sent = {
+        "none": 2.0 * gradient,
+        "zero1": gradient + WEIGHT_BYTES,
+        "zero3": micro_batches * (gradient + 2.0 * WEIGHT_BYTES),
+    }[sharding]
+    traffic = OPTIMIZER_TRAFFIC_BYTES - GRADIENT_BYTES + gradient
+    parts = 1 if sharding == "none" else shards
+    expert_parts = 1 if sharding == "none" else expert_shards
+    optimizer = max(own.dense * traffic / parts + own.expert * traffic / expert_parts for own in memory.parameters)
+    dense = max(own.dense for own in memory.parameters) * sent * (shards - 1) / shards
+    expert = max(own.expert for own in memory.parameters) * sent * (expert_shards - 1) / expert_shards
+    return optimizer, dense, expert
+
+
+def _roofline(
+    profile: Profile, gemm_flops: float, attention_flops: float, hbm_bytes: float, imbalance: float = 1.0
+) -> Pass:
+    """Return the time of a die with ``imbalance`` times the mean work; FLOPs and bytes of the mean."""
+    compute = imbalance * gemm_flops / GEMM_EFFICIENCY + attention_flops / ATTENTION_EFFICIENCY
     cores = compute / profile.bf16_flops_per_die
     memory = hbm_bytes / (profile.hbm_bytes_per_second_per_die * HBM_EFFICIENCY)
-    return _Pass(max(cores, memory), gemm_flops + attention_flops, hbm_bytes, memory > cores)
+    return Pass(max(cores, memory), gemm_flops + attention_flops, hbm_bytes, memory > cores)
 
 
-def training_step(profile: Profile, plan: Plan, tensor: Cost, pipeline: Cost, data: Cost) -> Step:
+def _layer_seconds(plan: Plan, kind: LayerCost, costs: LinkCosts) -> dict[str, float]:
+    """Return the seconds by cause of a layer's both directions, with what is recomputed, for one micro-batch."""
+    spec, share, recompute = plan.spec, kind.share, plan.memory.recompute
+    passes = 2.0 + recompute
+    collective = costs.tensor.latency_seconds + plan.shard_bytes * costs.tensor.seconds_per_byte
+    seconds = {
+        "compute": kind.forward.seconds + kind.backward.seconds,
+        "recompute": recompute * kind.forward.seconds,
+        "launch": plan.fixed_seconds * (1.0 + GEMM_BACKWARD_RATIO + recompute),
+        "tensor_parallel": collective * share.collectives * passes,
+    }
+    if spec.model.is_moe:
+        seconds["expert_parallel"] = 0.0
+    if share.exchange_bytes:
+        copies = share.exchange_bytes / (spec.model.hidden * WEIGHT_BYTES)
+        exchange = exchange_seconds(
+            costs.expert,
+            size=spec.expert,
+            bytes_sent=share.exchange_bytes,
+            copies=copies,
+            imbalance=spec.expert_imbalance,
+        )
+        within = costs.expert_tensor
+        gather = within.latency_seconds + spec.expert_imbalance * share.exchange_bytes * within.seconds_per_byte
+        seconds["expert_parallel"] = (exchange + gather) * EXCHANGES_PER_PASS * passes
+    if spec.context > 1:
+        turn = costs.context.latency_seconds + share.context_bytes * (spec.context - 1) * costs.context.seconds_per_byte
+        forward = max(0.0, turn - kind.attention_seconds)
+        # Backward keys and values go round once more, and their gradients with them.
+        backward = max(0.0, 2.0 * turn - kind.attention_seconds * ATTENTION_BACKWARD_RATIO)
+        seconds["context_parallel"] = forward * (1.0 + recompute) + backward
+    return seconds
+
+
+def _weighted(counts: Sequence[int], values: Sequence[float]) -> float:
+    """Return the sum over layers; a kind that a stage has none of costs it nothing, even on links that are dead."""
+    return sum(count * value for count, value in zip(counts, values, strict=True) if count)
+
+
+def training_step(profile: Profile, plan: Plan, costs: LinkCosts) -> Step:
     """Return the step time of a plan at these link costs; the slowest stage sets the pace."""
     spec, m, chunks = plan.spec, plan.micro_batches, plan.spec.virtual_pipeline
-    recompute = plan.memory.recompute
-    collective = tensor.latency_seconds + plan.shard_bytes * tensor.seconds_per_byte
-    per_layer = {
-        "compute": plan.forward.seconds + plan.backward.seconds,
-        "recompute": recompute * plan.forward.seconds,
-        "launch": plan.fixed_seconds * (1.0 + GEMM_BACKWARD_RATIO + recompute),
-        "tensor_parallel": collective * _COLLECTIVES_PER_PASS * (2.0 + recompute),
-    }
-    layer = sum(per_layer.values())
-    stages = [count * layer for count in plan.layers]
+    per_kind = [_layer_seconds(plan, kind, costs) for kind in plan.kinds]
+    totals = [sum(causes.values()) for causes in per_kind]
+    stages = [_weighted(counts, totals) for counts in plan.counts]
     stages[-1] += plan.head.seconds
     slowest = max(range(len(stages)), key=stages.__getitem__)
     handover = 0.0
     if spec.pipeline > 1:
-        handover = 2.0 * chunks * (pipeline.latency_seconds + plan.handover_bytes * pipeline.seconds_per_byte)
-    breakdown = {cause: m * plan.layers[slowest] * seconds for cause, seconds in per_layer.items()}
+        way = costs.pipeline
+        handover = 2.0 * chunks * (way.latency_seconds + plan.handover_bytes * way.seconds_per_byte)
+    breakdown = {
+        cause: m * _weighted(plan.counts[slowest], [causes[cause] for causes in per_kind]) for cause in per_kind[0]
+    }
     if slowest == len(stages) - 1:
         breakdown["compute"] += m * plan.head.seconds
     breakdown["pipeline_p2p"] = m * handover
     breakdown["bubble"] = (spec.pipeline - 1) / chunks * (stages[slowest] + handover) if spec.pipeline > 1 else 0.0
-    ring = 2.0 * data.latency_seconds + plan.gradient_bytes * data.seconds_per_byte if plan.data > 1 else 0.0
-    breakdown["gradient"] = (1.0 - GRADIENT_OVERLAP) * ring
+    breakdown["gradient"] = _exposed_gradient(plan, costs, breakdown["compute"])
     breakdown["optimizer"] = plan.optimizer_seconds
     breakdown["host"] = plan.host_seconds
     seconds = sum(breakdown.values())
     return Step(
         seconds=seconds,
         breakdown=breakdown,
-        bound=_bound(plan, breakdown, tensor, pipeline, data),
-        loads=tuple(_load(profile, plan, stage, per_layer, seconds) for stage in range(len(stages))),
+        bound=_bound(plan, slowest, breakdown, costs),
+        loads=tuple(_load(profile, plan, stage, per_kind, seconds) for stage in range(len(stages))),
     )
 
 
-def _bound(plan: Plan, breakdown: dict[str, float], tensor: Cost, pipeline: Cost, data: Cost) -> Bound:
+def _exposed_gradient(plan: Plan, costs: LinkCosts, compute: float) -> float:
+    """Return what is not hidden of reducing gradients and gathering weights; nothing hides behind less than itself."""
+    turns = 2.0 * plan.micro_batches if plan.spec.optimizer_sharding == "zero3" else 2.0
+    ring = 0.0
+    for cost, sent in ((costs.data, plan.gradient_bytes), (costs.expert_data, plan.expert_gradient_bytes)):
+        if sent:
+            ring += turns * cost.latency_seconds + sent * cost.seconds_per_byte
+    return max((1.0 - GRADIENT_OVERLAP) * ring, ring - compute)
+
+
+def _bound(plan: Plan, slowest: int, breakdown: Mapping[str, float], costs: LinkCosts) -> Bound:
     totals: dict[Bound, float] = {"Compute": 0.0, "HBM": breakdown["optimizer"], "Bus": 0.0, "RDMA": 0.0}
     totals["Pipeline"] = breakdown["bubble"]
-    cores: Bound = "HBM" if plan.forward.hbm_bound else "Compute"
+    both = zip(plan.counts[slowest], plan.kinds, strict=True)
+    _, _, longest = max((count * kind.forward.seconds, index, kind) for index, (count, kind) in enumerate(both))
+    cores: Bound = "HBM" if longest.forward.hbm_bound else "Compute"
     totals[cores] += breakdown["compute"] + breakdown["recompute"]
     totals["Compute"] += breakdown["launch"] + breakdown["host"]
-    for cause, cost in (("tensor_parallel", tensor), ("pipeline_p2p", pipeline), ("gradient", data)):
-        totals["RDMA" if cost.rdma else "Bus"] += breakdown[cause]
+    ways = (
+        ("tensor_parallel", costs.tensor),
+        ("expert_parallel", costs.expert),
+        ("context_parallel", costs.context),
+        ("pipeline_p2p", costs.pipeline),
+        ("gradient", costs.data),
+    )
+    for cause, cost in ways:
+        totals["RDMA" if cost.rdma else "Bus"] += breakdown.get(cause, 0.0)
     return max(totals, key=totals.__getitem__)
 
 
-def _load(profile: Profile, plan: Plan, stage: int, per_layer: dict[str, float], seconds: float) -> StageLoad:
-    m, layers, recompute = plan.micro_batches, plan.layers[stage], plan.memory.recompute
-    flops = layers * (plan.forward.flops * (1.0 + recompute) + plan.backward.flops)
-    moved = layers * (plan.forward.hbm_bytes * (1.0 + recompute) + plan.backward.hbm_bytes)
-    cores = layers * (per_layer["compute"] + per_layer["recompute"])
-    if stage == len(plan.layers) - 1:
-        flops, moved, cores = flops + plan.head.flops, moved + plan.head.hbm_bytes, cores + plan.head.seconds
-    collectives = layers * per_layer["tensor_parallel"]
+def _load(profile: Profile, plan: Plan, stage: int, per_kind: list[dict[str, float]], seconds: float) -> StageLoad:
     if math.isinf(seconds):
         return StageLoad(0.0, 0.0, 0.0, 0.0)
+    m, recompute = plan.micro_batches, plan.memory.recompute
+    flops = moved = cores = collectives = 0.0
+    for count, kind, causes in zip(plan.counts[stage], plan.kinds, per_kind, strict=True):
+        flops += count * (kind.forward.flops * (1.0 + recompute) + kind.backward.flops)
+        moved += count * (kind.forward.hbm_bytes * (1.0 + recompute) + kind.backward.hbm_bytes)
+        cores += count * (causes["compute"] + causes["recompute"])
+        ways = ("tensor_parallel", "expert_parallel", "context_parallel")
+        collectives += count * sum(causes.get(cause, 0.0) for cause in ways)
+    if stage == len(plan.counts) - 1:
+        flops, moved, cores = flops + plan.head.flops, moved + plan.head.hbm_bytes, cores + plan.head.seconds
     return StageLoad(
         busy=min(1.0, (m * (cores + collectives) + plan.optimizer_seconds) / seconds),
         cube=min(1.0, m * flops / (profile.bf16_flops_per_die * seconds)),

@@ -1,0 +1,123 @@
+"""The parallel groups of a job on its dies, and what each of their patterns costs on the links that it holds.
+
+``grid`` (pipeline, replica, tensor) holds die numbers; a replica is a pair (data, context), context first. Context
+rings are consecutive replicas; an expert group is ``expert`` consecutive replicas of one place in the tensor group;
+the dies that hold the same part of the same experts are the rest. Costs have their loads in the order of the grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernode_dataplane.communication import Cost, LinkView, data_cost, pipeline_cost, tensor_cost
+from supernode_dataplane.machine import TrainingSpec
+from supernode_dataplane.profile import Profile
+
+__all__ = ["Groups", "LinkCosts", "groups_of", "link_costs"]
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The degrees that the shape of the grid does not say."""
+
+    chunks: int = 1
+    context: int = 1
+    expert: int = 1
+    expert_tensor: int = 1
+    moe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCosts:
+    """Costs of the patterns of one job."""
+
+    tensor: Cost
+    pipeline: Cost
+    data: Cost
+    """Ring over the replicas."""
+    context: Cost = field(default_factory=Cost)
+    """Ring over the dies that share a sequence."""
+    expert: Cost = field(default_factory=Cost)
+    """All-to-all of an expert group, per byte sent to each member."""
+    expert_tensor: Cost = field(default_factory=Cost)
+    """All-gather of the dies that split an expert, per byte of a shard."""
+    expert_data: Cost = field(default_factory=Cost)
+    """Ring over the dies that hold the same part of the same experts."""
+
+
+def groups_of(spec: TrainingSpec) -> Groups:
+    """Return the groups of a training run."""
+    return Groups(spec.virtual_pipeline, spec.context, spec.expert, spec.expert_tensor, spec.model.is_moe)
+
+
+def link_costs(view: LinkView, grid: IntArray, groups: Groups) -> LinkCosts:
+    """Return the costs of a job's patterns.
+
+    Places and faults change seldom, so the last ones are kept: a change of one workload computes that one anew.
+    """
+    ports, share = (None if array is None else array.tobytes() for array in (view.ports, view.share))
+    return _link_costs(view.profile, groups, (grid.shape, grid.tobytes()), ports, share)
+
+
+@lru_cache(maxsize=32)
+def _link_costs(
+    profile: Profile, groups: Groups, place: tuple[tuple[int, ...], bytes], ports: bytes | None, share: bytes | None
+) -> LinkCosts:
+    grid = np.frombuffer(place[1], dtype=np.int64).reshape(place[0])
+    servers, planes = profile.servers, profile.planes
+    view = LinkView(
+        profile,
+        None if ports is None else np.frombuffer(ports).reshape(profile.dies, planes),
+        None if share is None else np.frombuffer(share).reshape(servers, servers, planes),
+    )
+    costs = LinkCosts(tensor_cost(view, grid), pipeline_cost(view, grid, groups.chunks), data_cost(view, grid))
+    if groups.context > 1:
+        stages, members, tensor = grid.shape
+        rings = grid.reshape(stages * members // groups.context, groups.context, tensor)
+        costs = replace(costs, context=data_cost(view, rings))
+    return _with_experts(view, grid, groups, costs) if groups.moe else costs
+
+
+def _with_experts(view: LinkView, grid: IntArray, groups: Groups, costs: LinkCosts) -> LinkCosts:
+    stages, members, tensor = grid.shape
+    ep, etp = groups.expert, groups.expert_tensor
+    shape = (stages, members // ep, ep, tensor // etp, etp)
+    parts = grid.reshape(shape)
+    # Members of a group go last for an exchange and second for a ring; loads go back the same way.
+    exchange, same = (0, 1, 3, 4, 2), (0, 1, 3, 2, 4)
+    across = tensor_cost(view, parts.transpose(exchange).reshape(stages, -1, ep))
+    across = _at_once(across, ep)
+    within = tensor_cost(view, grid.reshape(stages, -1, etp))
+    rings = parts.transpose(same).reshape(stages, members // ep * (tensor // etp), ep * etp)
+    return replace(
+        costs,
+        expert=_reordered(across, shape, exchange),
+        expert_tensor=within,
+        expert_data=_reordered(data_cost(view, rings), shape, same),
+    )
+
+
+def _at_once(cost: Cost, size: int) -> Cost:
+    """Return an exchange whose messages are all under way at once: it waits for the longest way only once."""
+    return replace(cost, latency_seconds=cost.latency_seconds / (size - 1)) if size > 1 else cost
+
+
+def _reordered(cost: Cost, shape: tuple[int, ...], axes: tuple[int, ...]) -> Cost:
+    return replace(cost, ports=_back(cost.ports, shape, axes), uplinks=_back(cost.uplinks, shape, axes))
+
+
+def _back(load: FloatArray | float, shape: tuple[int, ...], axes: tuple[int, ...]) -> FloatArray | float:
+    """Return loads by position of a transposed grid as loads by position of the grid."""
+    if not isinstance(load, np.ndarray):
+        return load
+    moved = load.reshape(*(shape[axis] for axis in axes), -1)
+    inverse = [axes.index(axis) for axis in range(len(axes))]
+    back: FloatArray = moved.transpose(*inverse, len(axes)).reshape(-1, load.shape[-1])
+    return back
