@@ -74,13 +74,26 @@ class ModelRef(ApiModel):
 
 
 class Parallelism(ApiModel):
-    """How the model is split over dies: tensor x pipeline x data = dies."""
+    """How the model is split over dies: tensor x pipeline x data = dies; experts are spread over data."""
 
+    cel_rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.data) || self.data % self.expert == 0",
+            "expert must divide data: so many data parallel replicas share the experts",
+            field_path=".expert",
+        ),
+    )
     tensor: int = Field(default=1, ge=1, le=4096, description="Tensor parallel degree.")
     pipeline: int = Field(default=1, ge=1, le=4096, description="Pipeline stages.")
     virtual_pipeline: int = Field(default=1, ge=1, le=256, description="Interleaved chunks of layers for each stage.")
     data: int | None = Field(
         default=None, ge=1, le=65536, description="Data parallel degree; absent: dies / (tensor x pipeline)."
+    )
+    expert: int = Field(
+        default=1,
+        ge=1,
+        le=4096,
+        description="Expert parallel degree: consecutive data parallel replicas that share a model's routed experts.",
     )
 
 

@@ -6,15 +6,16 @@ pydantic: building the API's models would double the cold start of every process
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar, get_args
 
 from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.catalogue import load_model, parse_config
 from supernode_dataplane.constants import FIXED_LAYER_SECONDS
 from supernode_dataplane.errors import ModelError
 from supernode_dataplane.layout import check_layout
-from supernode_dataplane.machine import TrainingSpec
+from supernode_dataplane.machine import GradientType, OptimizerSharding, Recompute, TrainingSpec
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.state import Problem
 from supernode_dataplane.training import plan_training
@@ -22,6 +23,9 @@ from supernode_dataplane.training import plan_training
 __all__ = ["check_training", "expected_ranks", "parse_training"]
 
 _MAX_CONFIG: Final = 16384
+_MAX_IMBALANCE: Final = 1000.0
+_LAYOUT: Final = "spec.training.parallelism"
+T = TypeVar("T", bound=str)
 
 
 class _FieldError(Exception):
@@ -45,10 +49,18 @@ def parse_training(spec: Mapping[str, Any]) -> TrainingSpec | Problem:
             sequence_length=_whole(training, "sequenceLength", "spec.training", 1 << 24),
             global_batch_size=_whole(training, "globalBatchSize", "spec.training", 1 << 20),
             micro_batch_size=_whole(training, "microBatchSize", "spec.training", 4096, 1),
-            tensor=_whole(layout, "tensor", "spec.training.parallelism", 4096, 1),
-            pipeline=_whole(layout, "pipeline", "spec.training.parallelism", 4096, 1),
-            virtual_pipeline=_whole(layout, "virtualPipeline", "spec.training.parallelism", 256, 1),
-            data=None if layout.get("data") is None else _whole(layout, "data", "spec.training.parallelism", 1 << 16),
+            tensor=_whole(layout, "tensor", _LAYOUT, 4096, 1),
+            pipeline=_whole(layout, "pipeline", _LAYOUT, 4096, 1),
+            virtual_pipeline=_whole(layout, "virtualPipeline", _LAYOUT, 256, 1),
+            data=None if layout.get("data") is None else _whole(layout, "data", _LAYOUT, 1 << 16),
+            expert=_whole(layout, "expert", _LAYOUT, 4096, 1),
+            expert_tensor=_whole(layout, "expertTensor", _LAYOUT, 4096, 1),
+            context=_whole(layout, "context", _LAYOUT, 4096, 1),
+            optimizer_sharding=_choice(training, "optimizerSharding", get_args(OptimizerSharding), "zero1"),
+            gradient_type=_choice(training, "gradientType", get_args(GradientType), "fp32"),
+            recompute=_choice(training, "recompute", get_args(Recompute), "auto"),
+            stage_layers=_stage_layers(training),
+            expert_imbalance=_imbalance(training),
         )
     except ModelError as error:
         return Problem(error.reason, error.field, str(error))
@@ -97,6 +109,42 @@ def _mapping(
     if not isinstance(value, Mapping):
         raise _FieldError(f"{path}.{key}", "is missing" if value is None else "must be an object")
     return value
+
+
+def _choice(owner: Mapping[str, Any], key: str, known: tuple[T, ...], default: T) -> T:
+    value = owner.get(key)
+    if value is None:
+        return default
+    for choice in known:
+        if value == choice:
+            return choice
+    raise _FieldError(f"spec.training.{key}", f"must be one of {', '.join(known)}, not {str(value)[:40]}")
+
+
+def _stage_layers(training: Mapping[str, Any]) -> tuple[int, ...] | None:
+    given = training.get("stageLayers")
+    if given is None:
+        return None
+    if not isinstance(given, list | tuple) or not 1 <= len(given) <= 4096:
+        raise _FieldError("spec.training.stageLayers", "must be a list of layers, one number for each pipeline stage")
+    stages = {str(stage): layers for stage, layers in enumerate(given)}
+    return tuple(_whole(stages, stage, "spec.training.stageLayers", 4096) for stage in stages)
+
+
+def _imbalance(training: Mapping[str, Any]) -> float:
+    """Return the load of the hottest expert parallel die over the mean; text too, as the API has no floats."""
+    value = training.get("expertImbalance")
+    if value is None:
+        return 1.0
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 1.0 <= number <= _MAX_IMBALANCE:
+        raise _FieldError(
+            "spec.training.expertImbalance", f"must be from 1 (even) to {_MAX_IMBALANCE:.0f}, not {str(value)[:40]}"
+        )
+    return number
 
 
 def _whole(owner: Mapping[str, Any], key: str, path: str, most: int, default: int | None = None) -> int:

@@ -58,7 +58,7 @@ def test_a_short_workload_gets_every_default(server: ApiServer) -> None:
         "sequenceLength": 4096,
         "globalBatchSize": 64,
         "microBatchSize": 1,
-        "parallelism": {"tensor": 1, "pipeline": 1, "virtualPipeline": 1},
+        "parallelism": {"tensor": 1, "pipeline": 1, "virtualPipeline": 1, "expert": 1},
     }
 
 

@@ -121,6 +121,13 @@ CREATED = [
     ("SuperNodeWorkload", "spec.model", MODEL_RULE, workload(), at("spec.model.config", "{}")),
     (
         "SuperNodeWorkload",
+        "spec.training.parallelism.expert",
+        "expert must divide data",
+        workload(),
+        at("spec.training.parallelism", {"data": 6, "expert": 4}),
+    ),
+    (
+        "SuperNodeWorkload",
         "spec.training.steps",
         "training takes tokens or steps, not both",
         workload(),

@@ -123,7 +123,7 @@ json_values = st.recursive(
     field=st.sampled_from(
         ["machine", "machine__profile", "machine__nodes", "model", "model__name", "stack", "training"]
         + [f"training__{k}" for k in ("sequenceLength", "globalBatchSize", "microBatchSize", "tokens", "parallelism")]
-        + [f"training__parallelism__{k}" for k in ("tensor", "pipeline", "virtualPipeline", "data")]
+        + [f"training__parallelism__{k}" for k in ("tensor", "pipeline", "virtualPipeline", "data", "expert")]
     ),
     value=json_values,
 )
