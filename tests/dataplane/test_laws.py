@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supernode_api.ranges import format_ranges
-from supernode_dataplane import load_profile
+from supernode_dataplane import load_profile, machine_inputs, solve
 from supernode_dataplane.communication import LinkView, data_cost, pipeline_cost, tensor_cost
 from supernode_dataplane.constants import LINK_EFFICIENCY
 from supernode_dataplane.state import MachineState
-from support.machines import SMALL, only, ranks_of_parts, run, workload
+from support.machines import SMALL, SMALL_MOE, compute_nodes, only, ranks_of_parts, run, super_node, workload
 
 CM = load_profile("cloudmatrix-384")
 FAULTS = st.one_of(
@@ -45,20 +46,30 @@ def placements(draw: st.DrawFn, dies: int = 32) -> list[dict[str, Any]]:
 
 
 LAYOUTS = st.sampled_from([(8, 2, 2), (8, 4, 1), (4, 2, 1), (2, 4, 4), (1, 2, 1), (1, 1, 1), (16, 2, 1), (32, 1, 1)])
+MOE_LAYOUTS = st.sampled_from(
+    [
+        {"expert": 8}, {"expert": 32}, {"tensor": 8, "expert": 4}, {"tensor": 4, "pipeline": 2, "expert": 2},
+        {"tensor": 4, "expert": 4, "expertTensor": 2}, {"context": 4, "expert": 8}, {"context": 4, "expert": 2},
+        {"tensor": 2, "pipeline": 2, "virtualPipeline": 2, "context": 2, "expert": 4, "expertTensor": 2},
+        {"pipeline": 4, "expert": 1},
+    ]
+)  # fmt: skip
+"""Of 32 dies, for a model with experts."""
+EVERY = LAYOUTS.map(lambda degrees: dict(zip(("tensor", "pipeline", "virtualPipeline"), degrees, strict=True)))
+EVERY = EVERY.map(lambda degrees: ("dense", degrees)) | MOE_LAYOUTS.map(lambda degrees: ("moe", degrees))
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def solved(
-    ranks: list[dict[str, Any]], layout: tuple[int, int, int], faults: dict[int, list[dict[str, Any]]]
+    ranks: list[dict[str, Any]], layout: tuple[str, dict[str, int]], faults: dict[int, list[dict[str, Any]]]
 ) -> MachineState:
-    tensor, pipeline, chunks = layout
-    base = {**SMALL, "training": {**SMALL["training"], "globalBatchSize": 64}}
-    job = workload("a", ranks=ranks, base=base, tensor=tensor, pipeline=pipeline, virtualPipeline=chunks)
-    return run(job, faults=faults)
+    kind, degrees = layout
+    base = {**SMALL, "training": {**SMALL["training"], "globalBatchSize": 64}} if kind == "dense" else SMALL_MOE
+    return run(workload("a", ranks=ranks, base=base, **degrees), faults=faults)
 
 
 @SLOW
-@given(placements(), LAYOUTS, MACHINE_FAULTS, st.integers(0, 4), FAULTS)
+@given(placements(), EVERY, MACHINE_FAULTS, st.integers(0, 4), FAULTS)
 def test_one_more_failure_never_makes_a_workload_faster(ranks, layout, faults, server, fault):
     before = only(solved(ranks, layout, faults))
     worse = {**faults, server: [*faults.get(server, []), fault]}
@@ -68,7 +79,7 @@ def test_one_more_failure_never_makes_a_workload_faster(ranks, layout, faults, s
 
 
 @SLOW
-@given(placements(), LAYOUTS, MACHINE_FAULTS, st.data())
+@given(placements(), EVERY, MACHINE_FAULTS, st.data())
 def test_more_links_never_make_a_workload_slower(ranks, layout, faults, data):
     fewer = only(solved(ranks, layout, faults))
     index = data.draw(st.integers(0, len(ranks) - 1))
@@ -77,8 +88,25 @@ def test_more_links_never_make_a_workload_slower(ranks, layout, faults, data):
     assert only(solved(more, layout, faults)).tokens_per_second >= fewer.tokens_per_second * (1 - 1e-12)
 
 
+FASTER = st.sampled_from(
+    ["port_bytes_per_second", "sio_bytes_per_second", "hbm_bytes_per_second_per_die", "bf16_flops_per_die"]
+)
+
+
 @SLOW
-@given(placements(), LAYOUTS, MACHINE_FAULTS)
+@given(placements(), EVERY, MACHINE_FAULTS, FASTER, st.floats(1.0, 4.0))
+def test_more_bandwidth_or_more_flops_never_make_a_workload_slower(ranks, layout, faults, figure, factor):
+    kind, degrees = layout
+    base = {**SMALL, "training": {**SMALL["training"], "globalBatchSize": 64}} if kind == "dense" else SMALL_MOE
+    job = workload("a", ranks=ranks, base=base, **degrees)
+    inputs = machine_inputs(super_node(), compute_nodes(48, faults), [job])
+    better = replace(CM, **{figure: getattr(CM, figure) * factor})
+    before, after = (solve(profile, inputs.compute_nodes, inputs.workloads) for profile in (CM, better))
+    assert only(after).tokens_per_second >= only(before).tokens_per_second * (1 - 1e-12)
+
+
+@SLOW
+@given(placements(), EVERY, MACHINE_FAULTS)
 def test_every_reading_is_consistent_with_every_other(ranks, layout, faults):
     state = solved(ranks, layout, faults)
     check_readings(state)

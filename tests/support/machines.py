@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from supernode_dataplane import (
     whole_server_ranks,
 )
 
-__all__ = ["LLAMA", "SMALL", "compute_nodes", "only", "ranks_of_parts", "run", "super_node", "workload"]
+__all__ = ["LLAMA", "SMALL", "SMALL_MOE", "compute_nodes", "only", "ranks_of_parts", "run", "super_node", "workload"]
 
 LLAMA = {
     "model": {"name": "llama-3.1-405b"},
@@ -30,6 +31,21 @@ SMALL = {
     "training": {"sequenceLength": 4096, "globalBatchSize": 16, "parallelism": {"tensor": 8, "pipeline": 1}},
 }
 """Fits on one server or more: tensor groups of 8 dies."""
+SMALL_MOE = {
+    "model": {
+        "config": json.dumps(
+            {
+                "model_type": "deepseek_v3", "hidden_size": 2048, "num_hidden_layers": 8, "num_attention_heads": 32,
+                "intermediate_size": 8192, "moe_intermediate_size": 1024, "n_routed_experts": 64,
+                "num_experts_per_tok": 4, "n_shared_experts": 1, "first_k_dense_replace": 1, "kv_lora_rank": 512,
+                "q_lora_rank": 1024, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+                "vocab_size": 32000,
+            }
+        )
+    },
+    "training": {"sequenceLength": 4096, "globalBatchSize": 64, "parallelism": {}},
+}  # fmt: skip
+"""Latent attention, one dense layer, then 64 experts: fits on any die."""
 
 
 def super_node(profile: str = "cloudmatrix-384") -> dict[str, Any]:
