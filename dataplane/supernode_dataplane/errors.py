@@ -2,6 +2,7 @@
 
     DataplaneError
     ├── ProfileNotFoundError   reason ProfileNotFound: no such hardware profile
+    ├── StackNotFoundError     reason InvalidObject: no such software stack
     └── ModelError
         ├── ModelNotFoundError     reason ModelNotFound: no such name in the catalogue
         └── InvalidModelError      reason InvalidModel: a config that is not understood
@@ -21,6 +22,7 @@ __all__ = [
     "ModelError",
     "ModelNotFoundError",
     "ProfileNotFoundError",
+    "StackNotFoundError",
     "near_names",
 ]
 
@@ -44,6 +46,16 @@ class ProfileNotFoundError(DataplaneError):
         self.name = name
         self.known = known
         super().__init__(f"there is no hardware profile {name[:64]!r}; known: {', '.join(known)}")
+
+
+class StackNotFoundError(DataplaneError):
+    """There is no such software stack."""
+
+    reason = "InvalidObject"
+    field = "stack"
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"there is no software stack {name[:64]!r}; known: {', '.join(known)}")
 
 
 class ModelError(DataplaneError):

@@ -21,6 +21,7 @@ _SCALES: Final = {
     "terabytes_per_second": ("bytes_per_second", 1e12),
     "microseconds": ("seconds", 1e-6),
     "teraflops": ("flops", 1e12),
+    "teraops": ("ops", 1e12),
     "gibibytes": ("bytes", 2.0**30),
     "mebibytes": ("bytes", 2.0**20),
     "kilowatts": ("watts", 1e3),
@@ -71,6 +72,15 @@ class Profile:
     rated_watts: float
     inlet_celsius: float
     celsius_per_watt: float
+    int8_ops_per_die: float = 0.0
+    """0: the machine has no such units, or no source says so; so for the figures that follow."""
+    fp8_flops_per_die: float = 0.0
+    sio_measured_bytes_per_second: float = 0.0
+    node_measured_bytes_per_second: float = 0.0
+    pod_measured_bytes_per_second: float = 0.0
+    rdma_measured_bytes_per_second: float = 0.0
+    cpu_bus_bytes_per_second: float = 0.0
+    """Of one CPU socket to the bus, one way."""
 
     @property
     def dies(self) -> int:

@@ -1,0 +1,221 @@
+"""One decode step of a pool: every running sequence gets the next tokens.
+
+    attention  projections + core + vector work + fixed cost of a layer
+    experts    work of the rank that has most + dispatch + combine + waiting for the slowest rank
+    one stream   layers x (attention + experts)
+    two streams  layers x 2 max(attention of half with its share of the cores, experts of half with the rest)
+    step = layers + draft layers + output heads + host        TPOT = step / tokens of a step
+
+Weights and fixed costs are paid twice with two streams, cube and vector work slow down by the share of the cores, HBM
+and links are shared. Whichever is faster is used (arXiv 2506.12708: 16 of 24 cube cores for attention). Waiting is a
+share of the work between two exchanges and never traffic. Context of a row is input + output / 2 unless it is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supernode_dataplane.architecture import LayerGroup
+from supernode_dataplane.deployment import Pool
+from supernode_dataplane.exchange import Exchange, all_reduce_seconds, combine, dispatch
+from supernode_dataplane.hardware import Wire
+from supernode_dataplane.numeric import Number, any_true, at_least, choose
+from supernode_dataplane.operators import (
+    attention_weights,
+    core_work,
+    dense_work,
+    expert_work,
+    head_work,
+    vector_seconds,
+)
+
+__all__ = ["DecodeStep", "LayerTimes", "decode_step", "layer_times"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTimes:
+    """One layer of a decode step on the rank that sets the pace, seconds, and what it moves (mean rank)."""
+
+    projections: Number
+    core: Number
+    vector: Number
+    fixed: Number
+    all_reduce: Number
+    feed_forward: Number
+    dispatch: Number
+    combine: Number
+    waiting: Number
+    flops: Number
+    hbm_bytes: Number
+    sent: Wire | None
+    """What dispatch and combine send together, bytes."""
+
+    @property
+    def attention(self) -> Number:
+        """Seconds of the attention stream."""
+        return self.projections + self.core + self.vector + self.fixed
+
+    @property
+    def experts(self) -> Number:
+        """Seconds of the stream of experts and exchanges."""
+        return self.feed_forward + self.dispatch + self.combine + self.waiting + self.all_reduce
+
+    @property
+    def seconds(self) -> Number:
+        """Seconds of the layer in one stream."""
+        return self.attention + self.experts
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeStep:
+    """One step: seconds by cause, and what a mean die does in it."""
+
+    seconds: Number
+    one_stream_seconds: Number
+    two_stream_seconds: Number
+    two_streams: Number
+    """Whether two streams are faster (or asked for)."""
+    breakdown: dict[str, Number]
+    """Seconds by cause with one stream; ``overlap`` (not above 0) is what two streams save."""
+    flops: Number
+    hbm_bytes: Number
+    sent_bytes: Number
+    """On the die's ports, all tiers but the package."""
+
+
+def layer_times(
+    pool: Pool,
+    group: LayerGroup,
+    sequences: Number,
+    context: Number,
+    *,
+    queries: Number | None = None,
+    shares: tuple[float, float] = (1.0, 1.0),
+) -> LayerTimes:
+    """Return one layer for ``sequences`` of a tensor group; ``shares`` of the cores for attention and experts."""
+    stack, hidden = pool.stack, pool.architecture.hidden
+    q = pool.speculation.queries if queries is None else queries
+    tokens = sequences * q
+    weights = attention_weights(pool, group.attention, tokens)
+    core = core_work(pool, group.attention, sequences, q, context)
+    projections, core_time = weights.seconds(shares[0]), core.seconds(shares[0])
+    vector = vector_seconds(pool, tokens, shares[0])
+    reduced = 2.0 * tokens * hidden
+    reduce_seconds = all_reduce_seconds(pool.hardware, reduced, pool.tensor, stack)
+    block = group.feed_forward
+    if not block.is_moe or not any_true(pool.expert > 1):
+        # Dense, or experts split inside the tensor group: a second all-reduce instead of an exchange.
+        work = expert_work(pool, block, tokens) if block.is_moe else dense_work(pool, block, tokens)
+        zero = tokens * 0.0
+        return LayerTimes(
+            projections, core_time, vector, stack.layer_seconds, 2.0 * reduce_seconds, work.seconds(shares[1]),
+            zero, zero, zero, weights.flops + core.flops + work.flops,
+            weights.hbm_bytes + core.hbm_bytes + work.hbm_bytes, None,
+        )  # fmt: skip
+    work, mean = expert_work(pool, block, tokens), expert_work(pool, block, tokens, hot=False)
+    out, back = _exchange(pool, block.top_k, tokens / pool.tensor)
+    # Ranks differ in their work, whichever cores it runs on.
+    between = weights.seconds() + core.seconds() + vector_seconds(pool, tokens) + mean.seconds()
+    return LayerTimes(
+        projections, core_time, vector, stack.layer_seconds, reduce_seconds, work.seconds(shares[1]),
+        out.seconds(stack.launch_hidden), back.seconds(stack.launch_hidden), between * stack.straggler_share,
+        weights.flops + core.flops + mean.flops, weights.hbm_bytes + core.hbm_bytes + mean.hbm_bytes,
+        _add(out.sent, back.sent),
+    )  # fmt: skip
+
+
+def decode_step(pool: Pool, sequences: Number, context: Number) -> DecodeStep:
+    """Return the step of ``sequences`` running on each tensor group at a mean context, both numbers or arrays."""
+    whole = _sum_layers(pool, sequences, context, two=False)
+    one, breakdown = whole.seconds, whole.breakdown
+    two = one
+    if pool.streams != "one" and pool.architecture.is_moe and any_true(pool.expert > 1):
+        two = _sum_layers(pool, sequences, context, two=True).seconds
+    rest = _outside_layers(pool, sequences, context)
+    for cause, seconds in rest.items():
+        breakdown[cause] = seconds
+    other = sum(rest.values())
+    faster = (two < one) if pool.streams == "auto" else (one == one) if pool.streams == "two" else (one != one)
+    layers = choose(faster, two, one)
+    breakdown["overlap"] = layers - one
+    return DecodeStep(
+        seconds=layers + other,
+        one_stream_seconds=one + other,
+        two_stream_seconds=two + other,
+        two_streams=faster,
+        breakdown=breakdown,
+        flops=whole.flops,
+        hbm_bytes=whole.hbm_bytes,
+        sent_bytes=whole.sent,
+    )
+
+
+@dataclass(slots=True)
+class _Sum:
+    seconds: Number
+    breakdown: dict[str, Number]
+    flops: Number
+    hbm_bytes: Number
+    sent: Number
+
+
+def _sum_layers(pool: Pool, sequences: Number, context: Number, *, two: bool) -> _Sum:
+    total = _Sum(0.0, {}, 0.0, 0.0, 0.0)
+    share = pool.stack.attention_cube_share
+    for group in pool.architecture.kinds:
+        if two and group.feed_forward.is_moe:
+            half = layer_times(pool, group, sequences / 2.0, context, shares=(share, 1.0 - share))
+            total.seconds = total.seconds + group.count * 2.0 * at_least(half.attention, half.experts)
+            continue
+        layer = layer_times(pool, group, sequences, context)
+        total.seconds = total.seconds + group.count * layer.seconds
+        if two:
+            continue
+        _count(total, layer, group.count)
+    return total
+
+
+def _count(total: _Sum, layer: LayerTimes, times: float) -> None:
+    for cause in (
+        "projections",
+        "core",
+        "vector",
+        "fixed",
+        "all_reduce",
+        "feed_forward",
+        "dispatch",
+        "combine",
+        "waiting",
+    ):
+        total.breakdown[cause] = total.breakdown.get(cause, 0.0) + times * getattr(layer, cause)
+    total.flops = total.flops + times * layer.flops
+    total.hbm_bytes = total.hbm_bytes + times * layer.hbm_bytes
+    if layer.sent is not None:
+        total.sent = total.sent + times * (layer.sent.node + layer.sent.pod + layer.sent.rdma)
+
+
+def _outside_layers(pool: Pool, sequences: Number, context: Number) -> dict[str, Number]:
+    """Return output heads, draft passes and host time; the first draft pass takes all query tokens, others one each."""
+    stack, speculation = pool.stack, pool.speculation
+    rest = {"head": head_work(pool, sequences * speculation.queries).seconds(), "host": stack.host_seconds}
+    if not any_true(speculation.drafts > 0):
+        return rest
+    last = pool.architecture.groups[-1]
+    first = layer_times(pool, last, sequences, context).seconds
+    more = layer_times(pool, last, sequences, context, queries=1.0).seconds
+    drafts = speculation.drafts
+    some = choose(drafts > 0, 1.0, 0.0)
+    head = head_work(pool, sequences).seconds()
+    rest["draft"] = some * first + (drafts - some) * more + drafts * (head + stack.draft_seconds)
+    return rest
+
+
+def _exchange(pool: Pool, copies: int, tokens: Number) -> tuple[Exchange, Exchange]:
+    hidden = pool.architecture.hidden
+    out = dispatch(pool.hardware, pool.stack, tokens, copies, hidden, pool.expert, pool.precision.activations)
+    back = combine(pool.hardware, pool.stack, tokens, copies, hidden, pool.expert)
+    return out, back
+
+
+def _add(a: Wire, b: Wire) -> Wire:
+    return Wire(a.package + b.package, a.node + b.node, a.pod + b.pod, a.rdma + b.rdma)

@@ -1,0 +1,105 @@
+"""What an inference deployment is: formats, how a pool of dies splits the model, experts, speculation. Values only.
+
+Every number may be an array; then all of them broadcast together, and what is computed from them has that shape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from supernode_dataplane.architecture import Architecture
+from supernode_dataplane.hardware import BYTES, Format, Hardware
+from supernode_dataplane.numeric import Number
+from supernode_dataplane.stacks import Stack
+
+__all__ = ["Experts", "Pool", "Precision", "Speculation", "Streams"]
+
+Streams = Literal["auto", "one", "two"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """The number format of each class of tensors."""
+
+    weights: Format = "int8"
+    activations: Format = "int8"
+    kv_cache: Format = "bf16"
+    head: Format = "bf16"
+    """Of the output head's weights."""
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes of a weight."""
+        return BYTES[self.weights]
+
+    @property
+    def kv_bytes(self) -> float:
+        """Bytes of a cached value."""
+        return BYTES[self.kv_cache]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """Where routed and shared experts are, beyond one replica of each routed one."""
+
+    redundant: Number = 0
+    """More replicas of routed experts, over the whole pool."""
+    shared_ranks: Number = 0
+    """Ranks that hold nothing but a replica of the shared experts; 0: every rank has them beside its routed ones."""
+    imbalance: Number | None = None
+    """Load of the hottest rank over the mean, at least 1; None: the stack's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speculation:
+    """Draft tokens of a step and how many of them are accepted."""
+
+    drafts: Number = 0
+    accepted: Number = 0.0
+    """Mean accepted drafts of a step: the sum over positions of the chance that all up to it are right."""
+
+    @property
+    def queries(self) -> Number:
+        """Tokens of a sequence that go through the model in a step."""
+        return self.drafts + 1
+
+    @property
+    def tokens(self) -> Number:
+        """Tokens of a sequence that a step yields."""
+        return self.accepted + 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Dies of one role that run one model together: dies = tensor x data for attention, expert x expert_tensor for MoE."""
+
+    architecture: Architecture
+    hardware: Hardware
+    stack: Stack
+    dies: Number
+    tensor: Number = 1
+    """Dies that share the heads of one sequence."""
+    expert: Number = 1
+    """Ranks over which the routed experts are spread; 1: every tensor group has them all, split by tensor."""
+    precision: Precision = field(default_factory=Precision)
+    experts: Experts = field(default_factory=Experts)
+    speculation: Speculation = field(default_factory=Speculation)
+    streams: Streams = "auto"
+    """Micro-batches in flight in decode, and hiding of the exchange in prefill."""
+
+    @property
+    def groups(self) -> Number:
+        """Data-parallel groups: each holds the caches of its own sequences."""
+        return self.dies / self.tensor
+
+    @property
+    def cards(self) -> Number:
+        """Packages of the pool."""
+        return self.dies / self.hardware.dies_per_card
+
+    @property
+    def imbalance(self) -> Number:
+        """Load of the hottest expert rank over the mean."""
+        given = self.experts.imbalance
+        return self.stack.expert_imbalance if given is None else given

@@ -1,0 +1,121 @@
+"""What the parts of a layer cost one die: products with weights, the attention core, experts; roofline with efficiencies.
+
+    t = max(FLOPs / (peak x efficiency x share of the cores), bytes / (HBM bandwidth x efficiency))
+
+HBM is shared between streams, never split; only cores are. Work of a layer is split over the tensor group; key and
+value projections are replicated where the group has more dies than there are key-value heads.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from supernode_dataplane.architecture import Attention, FeedForward
+from supernode_dataplane.deployment import Pool
+from supernode_dataplane.numeric import Number, at_least, at_most, exp
+
+__all__ = ["Work", "attention_weights", "core_work", "dense_work", "expert_work", "head_work", "vector_seconds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """FLOPs in the pool's activation format or BF16, and HBM bytes, of one die."""
+
+    flops: Number
+    hbm_bytes: Number
+    peak: float
+    """Operations per second at this format and efficiency, with all cores."""
+    bandwidth: float
+
+    def seconds(self, share: float = 1.0) -> Number:
+        """Return the time with a share of the cores."""
+        return at_least(self.flops / (self.peak * share), self.hbm_bytes / self.bandwidth)
+
+
+def _gemm(pool: Pool, flops: Number, weight_bytes: Number) -> Work:
+    stack, hardware = pool.stack, pool.hardware
+    return Work(
+        flops,
+        weight_bytes,
+        hardware.peak(pool.precision.activations) * stack.gemm_efficiency,
+        hardware.hbm_bytes_per_second * stack.hbm_efficiency,
+    )
+
+
+def attention_weights(pool: Pool, attention: Attention, tokens: Number) -> Work:
+    """Return the projections of ``tokens`` of one tensor group."""
+    hidden = pool.architecture.hidden
+    held = attention.query_parameters(hidden) / pool.tensor
+    held = held + attention.key_value_parameters(hidden) / at_most(pool.tensor, float(attention.kv_heads))
+    return _gemm(pool, 2.0 * held * tokens, held * pool.precision.weight_bytes)
+
+
+def core_work(pool: Pool, attention: Attention, sequences: Number, queries: Number, context: Number) -> Work:
+    """Return the attention core of a decode step over the caches of a tensor group's sequences."""
+    stack, hardware = pool.stack, pool.hardware
+    flops = attention.decode_core_flops(context) * sequences * queries / pool.tensor
+    read = attention.effective_context(context) * attention.cached_values + attention.state_values * 2.0
+    read = read + context * attention.index_values
+    shared = at_most(pool.tensor, float(attention.kv_heads))
+    return Work(
+        flops,
+        read * sequences * pool.precision.kv_bytes / shared,
+        hardware.peak("bf16") * stack.attention_efficiency,
+        hardware.hbm_bytes_per_second * stack.attention_bandwidth,
+    )
+
+
+def dense_work(pool: Pool, block: FeedForward, tokens: Number) -> Work:
+    """Return a dense feed-forward block of ``tokens`` of one tensor group."""
+    held = block.dense_parameters(pool.architecture.hidden) / pool.tensor
+    return _gemm(pool, 2.0 * held * tokens, held * pool.precision.weight_bytes)
+
+
+def expert_work(pool: Pool, block: FeedForward, tokens: Number, *, hot: bool = True) -> Work:
+    """Return the experts of the rank that has most to do (``hot``) or of a mean one.
+
+    ``tokens`` are those of one tensor group. Routed experts see the tokens of the whole pool; a rank reads the weights
+    of those of its experts that any token hits: 1 - (1 - k/E)^T of them.
+    """
+    hidden, experts = pool.architecture.hidden, pool.experts
+    every = tokens * pool.groups if _spread(pool) else tokens
+    ranks = pool.expert - experts.shared_ranks
+    imbalance = pool.imbalance if hot and _spread(pool) else 1.0
+    slots = (block.experts + experts.redundant) / ranks
+    copies = every * block.top_k / ranks * imbalance
+    replicas = 1.0 + experts.redundant / block.experts
+    hit = 1.0 - exp(every / replicas * math.log1p(-block.top_k / block.experts)) if block.top_k < block.experts else 1.0
+    split = 1.0 if _spread(pool) else pool.tensor
+    routed, shared = block.expert_parameters(hidden) / split, block.shared_parameters(hidden) / split
+    beside = at_most(experts.shared_ranks, 0.0) + 1.0 - at_most(experts.shared_ranks, 1.0)
+    own = tokens / pool.tensor if _spread(pool) else tokens
+    router = block.router_parameters(hidden)
+    return _gemm(
+        pool,
+        2.0 * (routed * copies + (shared * beside + router) * own),
+        (routed * slots * hit + shared * beside + router) * pool.precision.weight_bytes,
+    )
+
+
+def head_work(pool: Pool, tokens: Number) -> Work:
+    """Return the output head of ``tokens`` of one tensor group, always multiplied in BF16."""
+    stack, hardware, precision = pool.stack, pool.hardware, pool.precision
+    held = pool.architecture.head_parameters / pool.tensor
+    width = 2.0 if precision.head == "bf16" else 1.0
+    return Work(
+        2.0 * held * tokens,
+        held * width,
+        hardware.peak(precision.head) * stack.gemm_efficiency,
+        hardware.hbm_bytes_per_second * stack.hbm_efficiency,
+    )
+
+
+def vector_seconds(pool: Pool, tokens: Number, share: float = 1.0) -> Number:
+    """Return the vector work of a layer on ``tokens`` of one tensor group, which splits it."""
+    return tokens * (pool.architecture.hidden * pool.stack.vector_seconds / share) / pool.tensor
+
+
+def _spread(pool: Pool) -> bool:
+    """Whether experts are spread over ranks, so that tokens travel to them."""
+    return bool((pool.expert > 1) if not hasattr(pool.expert, "all") else (pool.expert > 1).all())
