@@ -1,10 +1,10 @@
-"""The KV blocks of one instance: who holds how many, and the blocks of prompts that stay for others (prefix cache).
+"""The blocks of prompts that stay for others (prefix cache) on one instance.
 
-A prompt's full prefix blocks are stored once, by identity, however many running requests share them. An entry that no
-running request holds is idle: it stays until its space is needed, least recently used first; the blocks of one prompt
-are let go from its end, so that a prefix outlives what follows it. Everything else a request holds is its own.
-
-A prompt's entries are there from its admission on: who is admitted after it, even in the same step, shares them.
+A prompt's full prefix blocks are stored once, however many running requests share them. Blocks that no running request
+holds are idle: they stay until their space is needed, least recently used first; the blocks of one prompt are let go
+from its end, so that a prefix outlives what follows it. A prompt's blocks count as stored from its admission on: who is
+admitted after it, even in the same step, shares them. The unit is a piece (see prefixes.py): all of it is held, or some
+of its first blocks are idle.
 """
 
 from __future__ import annotations
@@ -16,65 +16,78 @@ __all__ = ["PrefixCache"]
 
 
 class PrefixCache:
-    """Entries of one prefix block each, with the number of running requests that hold them."""
+    """Pieces, with the number of running requests that hold each. ``sizes``: blocks of each piece."""
 
-    __slots__ = ("_holders", "_idle", "held")
+    __slots__ = ("_holders", "_idle", "_sizes", "held", "idle")
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._sizes = sizes
         self._holders: dict[int, int] = {}
-        self._idle: OrderedDict[int, None] = OrderedDict()
+        self._idle: OrderedDict[int, int] = OrderedDict()  # piece -> its first blocks that are still there
         self.held = 0
-        """Entries that a running request holds."""
+        """Blocks that running requests hold, each once."""
+        self.idle = 0
+        """Blocks that nobody holds."""
 
-    @property
-    def idle(self) -> int:
-        """Return the number of entries that nobody holds."""
-        return len(self._idle)
-
-    def match(self, identities: Sequence[int], limit: int) -> int:
-        """Return how many of the first ``limit`` blocks are there, up to the first that is not."""
-        holders, found = self._holders, 0
-        for identity in identities:
-            if found == limit or identity not in holders:
-                break
-            found += 1
+    def match(self, pieces: Sequence[int]) -> int:
+        """Return how many of a prompt's blocks are there, up to the first that is not."""
+        found = 0
+        for piece in pieces:
+            if piece in self._holders:
+                found += self._sizes[piece]
+            else:
+                there = self._idle.get(piece, 0)
+                found += there
+                if there < self._sizes[piece]:
+                    break
         return found
 
-    def held_of(self, identities: Sequence[int]) -> int:
-        """Return how many of these are held by a running request: they take no more space."""
-        holders = self._holders
-        return sum(1 for identity in identities if holders.get(identity))
+    def held_of(self, pieces: Sequence[int]) -> int:
+        """Return how many of these blocks are held by running requests: they take no more space."""
+        holders, sizes = self._holders, self._sizes
+        return sum([sizes[piece] for piece in pieces if piece in holders])
 
-    def take(self, identities: Sequence[int]) -> None:
-        """Hold these entries; what is not there is made."""
+    def take(self, pieces: Sequence[int]) -> None:
+        """Hold these; what is not there is made."""
         holders, idle = self._holders, self._idle
-        for identity in identities:
-            count = holders.get(identity)
+        for piece in pieces:
+            count = holders.get(piece, 0)
             if not count:
-                self.held += 1
-                if count is not None:
-                    del idle[identity]
-                holders[identity] = 1
-            else:
-                holders[identity] = count + 1
+                self.held += self._sizes[piece]
+                if piece in idle:
+                    self.idle -= idle.pop(piece)
+            holders[piece] = count + 1
 
-    def release(self, identities: Sequence[int], computed: int) -> None:
-        """Let these go, the last first; of those from ``computed`` on nothing is there yet, so they are forgotten."""
-        holders, idle = self._holders, self._idle
-        for number in range(len(identities) - 1, -1, -1):
-            identity = identities[number]
-            count = holders[identity] - 1
-            holders[identity] = count
-            if count == 0:
-                self.held -= 1
-                if number < computed:
-                    idle[identity] = None
-                else:
-                    del holders[identity]
+    def release(self, pieces: Sequence[int], computed: int) -> None:
+        """Let these go, the last first; of the prompt only the first ``computed`` blocks are there to stay."""
+        holders, idle, sizes = self._holders, self._idle, self._sizes
+        start = sum([sizes[piece] for piece in pieces])
+        for piece in reversed(pieces):
+            size = sizes[piece]
+            start -= size
+            count = holders[piece] - 1
+            if count:
+                holders[piece] = count
+                continue
+            del holders[piece]
+            self.held -= size
+            there = min(size, computed - start)
+            if there > 0:
+                idle[piece] = there
+                self.idle += there
 
     def trim(self, room: int) -> None:
-        """Forget the least recently used idle entries until at most ``room`` are left."""
-        idle, holders = self._idle, self._holders
-        for _ in range(len(idle) - max(room, 0)):
-            identity, _none = idle.popitem(last=False)
-            del holders[identity]
+        """Forget the least recently used idle blocks until at most ``room`` are left."""
+        idle = self._idle
+        excess = self.idle - max(room, 0)
+        if excess <= 0:
+            return
+        self.idle -= excess
+        while excess:
+            piece = next(iter(idle))
+            there = idle[piece]
+            if there > excess:
+                idle[piece] = there - excess  # it keeps its place
+                return
+            idle.popitem(last=False)
+            excess -= there

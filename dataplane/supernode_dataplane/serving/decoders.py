@@ -3,14 +3,14 @@
 A sequence of prompt P that needs N decode steps for L - 1 tokens has, before step k + 1, a context of
 P + 1 + k (L - 1) / N and keeps floor of it in KV blocks during that step. The sum of contexts is a line in the number
 of steps, so nothing here is per step: completions are a heap of step numbers, the sum is one number and its slope, and
-blocks are counted (one pass over arrays) only where the bounds that the sum gives do not decide.
+blocks are counted only where the bounds that the sum gives do not decide.
 """
 
 from __future__ import annotations
 
 import heapq
 
-import numpy as np
+from supernode_dataplane.serving.counting import Counter, EvenCounter, UnitCounter
 
 __all__ = ["Decoders"]
 
@@ -21,10 +21,11 @@ _SLACK = 1e-3
 class Decoders:
     """Sequences that decode in lockstep; ``now`` counts the steps that they have taken since the start."""
 
-    __slots__ = ("_block", "_ends", "_figures", "_member", "_place", "context", "count", "now", "slope")
+    __slots__ = ("_block", "_counter", "_ends", "_place", "context", "count", "now", "slope")
 
-    def __init__(self, block_tokens: int) -> None:
+    def __init__(self, block_tokens: int, *, drafts: bool) -> None:
         self._block = block_tokens
+        self._counter: Counter = EvenCounter(block_tokens) if drafts else UnitCounter(block_tokens)
         self.count = 0
         self.now = 0
         self.context: float = 0
@@ -32,20 +33,14 @@ class Decoders:
         self.slope: float = 0
         """Tokens that the sum grows by with each step."""
         self._ends: list[tuple[int, int, int]] = []  # (step of completion, order of joining, request)
-        # Columns of the members, rows: tokens at steps 0, tokens of output less one, steps, steps done less now.
-        self._figures = np.zeros((4, 64), np.int64)
-        self._member: list[int] = []
-        # request -> (column, order, prompt, tokens, steps, steps done less now)
-        self._place: dict[int, tuple[int, int, int, int, int, int]] = {}
+        # request -> (order, prompt, tokens, steps, steps done less now)
+        self._place: dict[int, tuple[int, int, int, int, int]] = {}
 
     def join(self, request: int, order: int, prompt: int, tokens: int, steps: int, done: int) -> None:
         """Add a sequence that has taken ``done`` of its ``steps`` for ``tokens`` (its output but for the first)."""
-        column, offset = self.count, done - self.now
-        if column == self._figures.shape[1]:
-            self._figures = np.concatenate((self._figures, np.zeros_like(self._figures)), axis=1)
-        self._figures[:, column] = (prompt + 1, tokens, steps, offset)
-        self._member.append(request)
-        self._place[request] = (column, order, prompt, tokens, steps, offset)
+        offset = done - self.now
+        self._place[request] = (order, prompt, tokens, steps, offset)
+        self._counter.add(request, prompt, tokens, steps, offset)
         self.count += 1
         self.slope += tokens / steps
         self.context += prompt + 1 + done * tokens / steps
@@ -53,14 +48,10 @@ class Decoders:
 
     def leave(self, request: int) -> int:
         """Remove a sequence; return the steps that it has taken."""
-        column, _order, prompt, tokens, steps, offset = self._place.pop(request)
+        _order, prompt, tokens, steps, offset = self._place.pop(request)
         done = offset + self.now
-        last = self._member.pop()
+        self._counter.remove(request, prompt, offset)
         self.count -= 1
-        if last != request:
-            self._member[column] = last
-            self._figures[:, column] = self._figures[:, self.count]
-            self._place[last] = (column, *self._place[last][1:])
         if self.count:
             self.slope -= tokens / steps
             self.context -= prompt + 1 + done * tokens / steps
@@ -79,7 +70,7 @@ class Decoders:
         ends, place, now = self._ends, self._place, self.now
         while ends and ends[0][0] <= now:
             _end, order, request = heapq.heappop(ends)
-            if request in place and place[request][1] == order:
+            if request in place and place[request][0] == order:
                 complete.append(request)
                 self.leave(request)
         return complete
@@ -89,18 +80,13 @@ class Decoders:
         ends, place = self._ends, self._place
         while True:
             end, order, request = ends[0]
-            if request in place and place[request][1] == order:
+            if request in place and place[request][0] == order:
                 return end - self.now
             heapq.heappop(ends)  # it was preempted since
 
     def blocks(self, ahead: int = 0) -> int:
-        """Return the KV blocks of the next step, or of the one ``ahead`` steps after it. One pass over arrays."""
-        base, tokens, steps, offset = self._figures[:, : self.count]
-        held = (offset + (self.now + ahead)) * tokens
-        held //= steps
-        held += base + (self._block - 1)
-        held //= self._block
-        return int(held.sum())
+        """Return the KV blocks of the next step, or of the one ``ahead`` steps after it."""
+        return self._counter.blocks(self.now + ahead)
 
     def at_most(self, ahead: int = 0) -> float:
         """Return a number that ``blocks(ahead)`` cannot exceed, at once."""

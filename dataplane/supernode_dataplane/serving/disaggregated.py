@@ -16,7 +16,8 @@ import numpy as np
 from supernode_dataplane.serving.acceptance import NO_DRAFTS, Acceptance
 from supernode_dataplane.serving.errors import ServingError
 from supernode_dataplane.serving.ledger import Jobs, Ledger
-from supernode_dataplane.serving.loop import Stage, check_requests, run_stages, shared_blocks
+from supernode_dataplane.serving.loop import Stage, check_requests, run_stages, shared_prefixes
+from supernode_dataplane.serving.prefixes import Prefixes
 from supernode_dataplane.serving.requests import Requests
 from supernode_dataplane.serving.result import ServingResult, build_result
 from supernode_dataplane.serving.settings import Group
@@ -45,9 +46,9 @@ def simulate_disaggregated(
         requests, decode, np.where(requests.outputs > 1, requests.inputs + requests.outputs - 1, 0), "a decode instance"
     )
     count, prompts = len(requests), requests.inputs.tolist()
-    reading = Jobs(prompts, [0] * count, [0] * count, shared_blocks(requests, prefill), ready=False)
+    reading = Jobs(prompts, [0] * count, [0] * count, shared_prefixes(requests, prefill), ready=False)
     steps = acceptance.steps(requests.outputs, seed).tolist()
-    decoding = Jobs(prompts, (requests.outputs - 1).tolist(), steps, [()] * count, ready=True)
+    decoding = Jobs(prompts, (requests.outputs - 1).tolist(), steps, Prefixes.none(count), ready=True)
     ledger = Ledger.of(count)
     stages = [
         Stage.of(group, jobs, ledger, acceptance, requests.prefix_block_tokens)

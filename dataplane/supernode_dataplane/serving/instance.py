@@ -93,7 +93,7 @@ class Instance:
         self._engine, self._times, self._jobs, self._ledger = engine, times, jobs, ledger
         self._chunked = engine.prefill == "chunked"
         self._query = query_tokens
-        self._memory = Memory(engine, jobs, prefix_tokens)
+        self._memory = Memory(engine, jobs, prefix_tokens=prefix_tokens, drafts=query_tokens > 1)
         self._decoders = self._memory.decoders
         self._waiting: deque[int] = deque()
         self._admitted = 0
@@ -270,11 +270,11 @@ class Instance:
     def _new_tokens(self, request: int) -> tuple[int, int]:
         """Return the tokens of its prefill that must be computed, and those that the prefix cache has."""
         length = self._jobs.prefill_tokens(request)
-        shared = self._jobs.shared[request]
-        if not shared or not length:
+        pieces = self._jobs.shared.pieces[request]
+        if not pieces or not length:
             return length, 0
         size = self._memory.prefix_tokens
-        cached = size * self._memory.cache.match(shared, (length - 1) // size)  # the last token is always computed
+        cached = size * min(self._memory.cache.match(pieces), (length - 1) // size)  # the last token is always computed
         return length - cached, cached
 
     def _admit(self, new: int, cached: int) -> _Chunk | None:

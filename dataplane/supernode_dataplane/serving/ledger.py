@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from supernode_dataplane.serving.prefixes import Prefixes
 
 __all__ = ["Jobs", "Ledger", "Meter", "tokens_held"]
 
@@ -24,7 +25,7 @@ class Jobs:
 
     ``tokens``  output less the first token; 0 where only the prompt is to be read
     ``steps``   decode steps for these; at least 1 if tokens is
-    ``shared``  identities of the prompt's full prefix blocks; empty where nothing is shared
+    ``shared``  the prompts' full prefix blocks, as pieces
     ``done``    steps taken; -1: not even the prefill
     ``ready``   the KV of the prompt comes with the request
     ``order``   number of its admission; 0 while it waits
@@ -33,7 +34,7 @@ class Jobs:
     prompt: list[int]
     tokens: list[int]
     steps: list[int]
-    shared: Sequence[Sequence[int]]
+    shared: Prefixes
     ready: bool
     done: list[int] = field(init=False)
     order: list[int] = field(init=False)

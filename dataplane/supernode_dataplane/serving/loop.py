@@ -8,7 +8,7 @@ under way decides what to do. So the answer does not depend on anything but its 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +17,13 @@ from supernode_dataplane.serving.acceptance import NO_DRAFTS, Acceptance
 from supernode_dataplane.serving.errors import InvalidServingError, RequestTooLongError
 from supernode_dataplane.serving.instance import Instance
 from supernode_dataplane.serving.ledger import Jobs, Ledger
+from supernode_dataplane.serving.prefixes import Prefixes, prefix_pieces
 from supernode_dataplane.serving.requests import Requests
 from supernode_dataplane.serving.result import ServingResult, build_result
 from supernode_dataplane.serving.settings import Group
 from supernode_dataplane.serving.steptimes import StepTimes
 
-__all__ = ["Stage", "check_requests", "run_stages", "shared_blocks", "simulate"]
+__all__ = ["Stage", "check_requests", "run_stages", "shared_prefixes", "simulate"]
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ def simulate(
         requests.inputs.tolist(),
         tokens.tolist(),
         acceptance.steps(requests.outputs, seed).tolist(),
-        shared_blocks(requests, group),
+        shared_prefixes(requests, group),
         ready=False,
     )
     ledger = Ledger.of(len(requests))
@@ -89,12 +90,9 @@ def check_requests(requests: Requests, group: Group, tokens: np.ndarray, where: 
         raise InvalidServingError("engine.block_tokens", problem, "give a divisor of it, or prefix_cache=False")
 
 
-def shared_blocks(requests: Requests, group: Group) -> Sequence[Sequence[int]]:
-    """Return the identities of each prompt's full prefix blocks; none where the group has no prefix cache."""
-    if requests.prefixes is None or not group.engine.prefix_cache:
-        return [()] * len(requests)
-    full = (requests.inputs // requests.prefix_block_tokens).tolist()
-    return [blocks[:count] for blocks, count in zip(requests.prefixes, full, strict=True)]
+def shared_prefixes(requests: Requests, group: Group) -> Prefixes:
+    """Return the prompts' prefix blocks; none where the group has no prefix cache."""
+    return prefix_pieces(requests) if group.engine.prefix_cache else Prefixes.none(len(requests))
 
 
 def run_stages(

@@ -22,18 +22,18 @@ class Memory:
     __slots__ = ("_block", "_entry", "_grows", "_jobs", "_shared", "_still", "_total", "_watermark", "cache", "decoders",
                  "prefix_tokens")  # fmt: skip
 
-    def __init__(self, engine: Engine, jobs: Jobs, prefix_tokens: int) -> None:
+    def __init__(self, engine: Engine, jobs: Jobs, *, prefix_tokens: int, drafts: bool) -> None:
         self._jobs = jobs
         self._total = engine.blocks
         self._block = engine.block_tokens
         self._watermark = engine.watermark_blocks
         self._grows = engine.reserve == "prompt"
         self.prefix_tokens = prefix_tokens
-        self._entry = prefix_tokens // engine.block_tokens  # blocks of one entry of the prefix cache
+        self._entry = prefix_tokens // engine.block_tokens  # KV blocks of one prefix block
         self._still = 0  # blocks of admitted sequences that do not grow now
-        self._shared = 0  # entries, counted once per sequence that holds them
-        self.cache = PrefixCache()
-        self.decoders = Decoders(engine.block_tokens)
+        self._shared = 0  # prefix blocks, counted once per sequence that holds them
+        self.cache = PrefixCache(jobs.shared.sizes)
+        self.decoders = Decoders(engine.block_tokens, drafts=drafts)
 
     def blocks_of(self, request: int, done: int) -> int:
         """Return the blocks of a sequence in the step after its ``done``-th, or those it reserves."""
@@ -46,23 +46,23 @@ class Memory:
         """Say whether there are blocks for it; ``alone``, with nothing else admitted, there always are."""
         if alone:
             return True
-        need, shared = self.blocks_of(request, done), self._jobs.shared[request]
+        need, pieces = self.blocks_of(request, done), self._jobs.shared.pieces[request]
         room = self._room() - self._watermark
         if not self._grows:
-            return need - self._entry * self.cache.held_of(shared) <= room
+            return need - self._entry * self.cache.held_of(pieces) <= room
         if need + self.decoders.at_most() <= room:
             return True
-        if need - self._entry * len(shared) + self.decoders.at_least() > room:
+        if need - self._entry * self._jobs.shared.blocks[request] + self.decoders.at_least() > room:
             return False
-        return need - self._entry * self.cache.held_of(shared) + self.decoders.blocks() <= room
+        return need - self._entry * self.cache.held_of(pieces) + self.decoders.blocks() <= room
 
     def take(self, request: int, done: int) -> None:
         """Hold what a sequence needs before and in the step after its ``done``-th."""
-        shared = self._jobs.shared[request]
+        pieces = self._jobs.shared.pieces[request]
         self._still += self.blocks_of(request, done)
-        if shared:
-            self._shared += len(shared)
-            self.cache.take(shared)
+        if pieces:
+            self._shared += self._jobs.shared.blocks[request]
+            self.cache.take(pieces)
         self.trim()
 
     def grow(self, request: int, done: int) -> None:
@@ -72,12 +72,12 @@ class Memory:
 
     def release(self, request: int, done: int, growing: bool, computed: int | None = None) -> None:
         """Give back what it holds; of its shared blocks only the first ``computed`` are there (None: all)."""
-        shared = self._jobs.shared[request]
+        pieces, blocks = self._jobs.shared.pieces[request], self._jobs.shared.blocks[request]
         if not (growing and self._grows):
             self._still -= self.blocks_of(request, done)
-        if shared:
-            self._shared -= len(shared)
-            self.cache.release(shared, len(shared) if computed is None else computed)
+        if pieces:
+            self._shared -= blocks
+            self.cache.release(pieces, blocks if computed is None else computed)
 
     def trim(self, ahead: int = 0) -> None:
         """Forget the idle entries whose space is needed, now or by the step ``ahead`` steps later."""

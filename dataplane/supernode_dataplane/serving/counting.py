@@ -1,0 +1,111 @@
+"""KV blocks of sequences that grow, counted for any step at once.
+
+A sequence keeps ``prompt + 1 + floor(k tokens / steps)`` tokens in the step after its k-th. Where no drafts are
+accepted that is one token a step: the sequences' places within a block rotate together, so a histogram of the places
+answers in time of the block size. In general it takes a pass over arrays.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+__all__ = ["Counter", "EvenCounter", "UnitCounter"]
+
+
+class Counter(Protocol):
+    """Counts the blocks of its members at a step number. ``offset``: a member's steps done less the step number."""
+
+    def add(self, member: int, prompt: int, tokens: int, steps: int, offset: int) -> None:
+        """Count a sequence from now on."""
+        ...
+
+    def remove(self, member: int, prompt: int, offset: int) -> None:
+        """Count it no longer."""
+        ...
+
+    def blocks(self, step: int) -> int:
+        """Return the blocks of all members in the step after step number ``step``."""
+        ...
+
+
+class UnitCounter:
+    """One token a step: a histogram of the places of the members' last tokens within their blocks."""
+
+    __slots__ = ("_bins", "_block", "_count", "_whole")
+
+    def __init__(self, block_tokens: int) -> None:
+        self._block = block_tokens
+        self._bins = [0] * block_tokens
+        self._whole = 0
+        self._count = 0
+
+    def add(self, member: int, prompt: int, tokens: int, steps: int, offset: int) -> None:
+        """Count a sequence from now on."""
+        self._change(prompt + offset, 1)
+
+    def remove(self, member: int, prompt: int, offset: int) -> None:
+        """Count it no longer."""
+        self._change(prompt + offset, -1)
+
+    def _change(self, tokens: int, sign: int) -> None:
+        whole, place = divmod(tokens + self._block, self._block)
+        self._whole += sign * whole
+        self._bins[place] += sign
+        self._count += sign
+
+    def blocks(self, step: int) -> int:
+        """Return the blocks of all members in the step after step number ``step``."""
+        whole, place = divmod(step, self._block)
+        return self._whole + self._count * whole + sum(self._bins[self._block - place :])
+
+
+class EvenCounter:
+    """Any number of tokens a step: columns of figures, one per member."""
+
+    __slots__ = ("_block", "_column", "_count", "_figures", "_last", "_members")
+
+    def __init__(self, block_tokens: int) -> None:
+        self._block = block_tokens
+        self._figures = np.zeros((4, 64))  # whole numbers below 2**53, so divisions round down to the right one
+        self._members: list[int] = []
+        self._column: dict[int, int] = {}
+        self._count = 0
+        self._last: tuple[int, int] | None = None  # the step asked for last, and the answer
+
+    def add(self, member: int, prompt: int, tokens: int, steps: int, offset: int) -> None:
+        """Count a sequence from now on."""
+        if self._count == self._figures.shape[1]:
+            self._figures = np.concatenate((self._figures, np.zeros_like(self._figures)), axis=1)
+        self._figures[:, self._count] = (offset, tokens, steps, prompt + self._block)
+        self._column[member] = self._count
+        self._members.append(member)
+        self._count += 1
+        self._last = None
+
+    def remove(self, member: int, prompt: int, offset: int) -> None:
+        """Count it no longer."""
+        column, last = self._column.pop(member), self._members.pop()
+        self._count -= 1
+        if last != member:
+            self._members[column] = last
+            self._column[last] = column
+            self._figures[:, column] = self._figures[:, self._count]
+        self._last = None
+
+    def blocks(self, step: int) -> int:
+        """Return the blocks of all members in the step after step number ``step``."""
+        if self._last is not None and self._last[0] == step:
+            return self._last[1]
+        offset, tokens, steps, base = self._figures[:, : self._count]
+        held = offset + step
+        held *= tokens
+        held /= steps
+        np.floor(held, out=held)
+        held += base
+        held /= self._block
+        np.floor(held, out=held)
+        answer = int(held.sum())
+        self._last = (step, answer)
+        return answer
