@@ -34,9 +34,9 @@ class Groups:
     moe: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LinkCosts:
-    """Costs of the patterns of one job."""
+    """Costs of the patterns of one job; equal only to itself."""
 
     tensor: Cost
     pipeline: Cost

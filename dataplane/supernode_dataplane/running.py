@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from supernode_dataplane.communication import LinkView
+from supernode_dataplane.communication import Cost, LinkView
 from supernode_dataplane.fabric import Fabric, plane_share
 from supernode_dataplane.link_costs import LinkCosts, groups_of, link_costs
 from supernode_dataplane.placing import Placed, names
@@ -95,10 +95,8 @@ def _traffic(planes: int, plan: Plan, costs: LinkCosts, dies: int) -> tuple[Floa
     spec, recompute = plan.spec, plan.memory.recompute
     shares = [kind.share for kind in plan.kinds]
 
-    def of_stages(values: list[float]) -> FloatArray | float:
+    def of_stages(values: list[float]) -> FloatArray:
         """Return the sum over a stage's layers, for each die."""
-        if not any(values):
-            return 0.0
         sums = [sum(n * value for n, value in zip(counts, values, strict=True)) for counts in plan.counts]
         return np.repeat(np.array(sums), dies // len(sums))[:, None] * float(plan.micro_batches)
 
@@ -106,21 +104,22 @@ def _traffic(planes: int, plan: Plan, costs: LinkCosts, dies: int) -> tuple[Floa
     copies = [share.exchange_bytes * EXCHANGES_PER_PASS * passes for share in shares]
     # Keys and values go round forward, and again backward, there with their gradients.
     turns = [share.context_bytes * (spec.context - 1) * (3.0 + recompute) for share in shares]
-    messages = (
-        (costs.tensor, of_stages([plan.shard_bytes * share.collectives * passes for share in shares])),
+    messages: tuple[tuple[Cost, list[float] | float], ...] = (
+        (costs.tensor, [plan.shard_bytes * share.collectives * passes for share in shares]),
         (costs.pipeline, plan.micro_batches * plan.handover_bytes),
         (costs.data, plan.gradient_bytes),
-        (costs.context, of_stages(turns)),
-        (costs.expert, of_stages([sent / spec.expert for sent in copies])),
-        (costs.expert_tensor, of_stages(copies)),
+        (costs.context, turns),
+        (costs.expert, [sent / spec.expert for sent in copies]),
+        (costs.expert_tensor, copies),
         (costs.expert_data, plan.expert_gradient_bytes),
     )
     load, outside = np.zeros((dies, planes)), np.zeros((dies, planes))
     for cost, sent in messages:
         if isinstance(cost.ports, np.ndarray):
-            load += sent * cost.ports
-        if isinstance(cost.uplinks, np.ndarray):
-            outside += sent * cost.uplinks
+            each = of_stages(sent) if isinstance(sent, list) else sent
+            load += each * cost.ports
+            if isinstance(cost.uplinks, np.ndarray):
+                outside += each * cost.uplinks
     return load, outside
 
 

@@ -79,9 +79,9 @@ class LayerCost:
     """Of the forward pass's attention core."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What one layout costs on the dies themselves, wherever they are."""
+    """What one layout costs on the dies themselves, wherever they are; equal only to itself, as it is made once."""
 
     spec: TrainingSpec
     data: int
@@ -253,8 +253,12 @@ def _weighted(counts: Sequence[int], values: Sequence[float]) -> float:
     return sum(count * value for count, value in zip(counts, values, strict=True) if count)
 
 
+@lru_cache(maxsize=32)
 def training_step(profile: Profile, plan: Plan, costs: LinkCosts) -> Step:
-    """Return the step time of a plan at these link costs; the slowest stage sets the pace."""
+    """Return the step time of a plan at these link costs; the slowest stage sets the pace.
+
+    Plans and costs are kept where they are made, so a machine in which nothing has changed computes no step anew.
+    """
     spec, m, chunks = plan.spec, plan.micro_batches, plan.spec.virtual_pipeline
     per_kind = [_layer_seconds(plan, kind, costs) for kind in plan.kinds]
     totals = [sum(causes.values()) for causes in per_kind]
@@ -323,8 +327,8 @@ def _load(profile: Profile, plan: Plan, stage: int, per_kind: list[dict[str, flo
         flops += count * (kind.forward.flops * (1.0 + recompute) + kind.backward.flops)
         moved += count * (kind.forward.hbm_bytes * (1.0 + recompute) + kind.backward.hbm_bytes)
         cores += count * (causes["compute"] + causes["recompute"])
-        ways = ("tensor_parallel", "expert_parallel", "context_parallel")
-        collectives += count * sum(causes.get(cause, 0.0) for cause in ways)
+        waits = causes["tensor_parallel"] + causes.get("expert_parallel", 0.0) + causes.get("context_parallel", 0.0)
+        collectives += count * waits
     if stage == len(plan.counts) - 1:
         flops, moved, cores = flops + plan.head.flops, moved + plan.head.hbm_bytes, cores + plan.head.seconds
     return StageLoad(
