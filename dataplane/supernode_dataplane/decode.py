@@ -135,7 +135,9 @@ def decode_step(pool: Pool, sequences: Number, context: Number) -> DecodeStep:
     for cause, seconds in rest.items():
         breakdown[cause] = seconds
     other = sum(rest.values())
-    faster = (two < one) if pool.streams == "auto" else (one == one) if pool.streams == "two" else (one != one)
+    faster: Number = pool.streams == "two"
+    if pool.streams == "auto":
+        faster = two < one
     layers = choose(faster, two, one)
     breakdown["overlap"] = layers - one
     return DecodeStep(

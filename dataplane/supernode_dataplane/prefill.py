@@ -62,7 +62,9 @@ def prefill_step(pool: Pool, tokens: Number, context: Number, sequences: Number 
     head = head_work(pool, sequences)
     other = head.seconds() + pool.stack.host_seconds
     spread = any_true(pool.expert > 1)
-    faster = False if not spread or pool.streams == "one" else (two < one) if pool.streams == "auto" else (one == one)
+    faster: Number = spread and pool.streams != "one"
+    if faster and pool.streams == "auto":
+        faster = two < one
     layers = choose(faster, two, one)
     breakdown.update(head=head.seconds(), host=pool.stack.host_seconds, overlap=layers - one)
     return PrefillStep(

@@ -34,7 +34,7 @@ class Stack:
     hbm_efficiency: float
     """Share of the HBM bandwidth at which weights are read."""
     vector_seconds: float
-    """Vector work of a layer (norms, rotation, quantisation, routing), seconds per token and value of the hidden size."""
+    """Vector work of a layer (norms, rotation, quantisation, routing), seconds per token and hidden value."""
     layer_seconds: float
     """Fixed cost of a layer in a step: launches, or gaps of a captured graph."""
     host_seconds: float

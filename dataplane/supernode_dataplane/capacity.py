@@ -1,0 +1,134 @@
+"""What fits into the HBM of a pool's dies: weights, caches, buffers; and the arithmetic in words when it does not.
+
+    cache = HBM x fraction - weights - buffers - activations        blocks = floor(cache / block bytes)
+
+Weights: projections and dense blocks over the tensor group (key-value parts replicated beyond the key-value heads),
+routed experts over the expert ranks with their redundant replicas, embedding in BF16, head as its format says, layers
+for multi-token prediction where drafts are made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from supernode_dataplane.architecture import LayerGroup
+from supernode_dataplane.deployment import Pool
+from supernode_dataplane.numeric import Number, any_true, at_least, at_most
+
+__all__ = [
+    "BUFFER_BYTES",
+    "MEMORY_FRACTION",
+    "Capacity",
+    "cache_bytes",
+    "capacity_of",
+    "explain_memory",
+    "weight_bytes",
+]
+
+BUFFER_BYTES: Final = 645e6
+"""Communication buffers of a die: 645 MB, arXiv 2506.12708."""
+MEMORY_FRACTION: Final = 0.9
+"""Share of HBM that a serving engine may fill; the usual setting of open-source engines."""
+_ACTIVATION_VALUES: Final = 12.0
+"""Values of the hidden size that a token in flight holds: inputs, queries, keys, gate, up and output of a layer."""
+_GIB: Final = 2.0**30
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """HBM of one die of a pool, bytes."""
+
+    hbm: Number
+    weights: Number
+    buffers: Number
+    activations: Number
+    cache: Number
+    """Left for caches; negative when the weights alone do not fit."""
+    bytes_per_sequence: Number
+    """Of one sequence at the context asked for."""
+
+    @property
+    def sequences(self) -> Number:
+        """Sequences of that context that fit into a tensor group."""
+        return at_least(self.cache, 0.0) / self.bytes_per_sequence
+
+
+def weight_bytes(pool: Pool) -> Number:
+    """Return the weights of one die, bytes."""
+    model = pool.architecture
+    total: Number = 0.0
+    for group in model.kinds:
+        total = total + group.count * _layer_values(pool, group)
+    if any_true(pool.speculation.drafts > 0):
+        total = total + max(1, model.mtp_layers) * _layer_values(pool, model.groups[-1])
+    width = 2.0 if pool.precision.head == "bf16" else 1.0
+    ends = model.embedding_parameters * 2.0 + (0.0 if model.tied else model.head_parameters * width)
+    return total * pool.precision.weight_bytes + ends / pool.tensor
+
+
+def cache_bytes(pool: Pool, context: Number) -> Number:
+    """Return what one sequence of so many tokens holds on each die of its tensor group, bytes."""
+    model, per_value = pool.architecture, pool.precision.kv_bytes
+    total: Number = 0.0
+    for group in model.kinds:
+        attention = group.attention
+        values = attention.sequence_values(context) + context * attention.index_values
+        total = total + group.count * values / at_most(pool.tensor, float(attention.kv_heads))
+    return total * per_value
+
+
+def capacity_of(
+    pool: Pool, context: Number, *, tokens_in_flight: Number = 0.0, memory_fraction: Number = MEMORY_FRACTION
+) -> Capacity:
+    """Return what is left for caches of sequences of ``context`` tokens on one die.
+
+    ``tokens_in_flight`` are those of one tensor group that go through the model at once (a prefill batch or chunk).
+    """
+    usable = pool.hardware.hbm_bytes * memory_fraction
+    weights = weight_bytes(pool)
+    activations = tokens_in_flight * (pool.architecture.hidden * _ACTIVATION_VALUES * 2.0) / pool.tensor
+    return Capacity(
+        hbm=usable,
+        weights=weights,
+        buffers=BUFFER_BYTES,
+        activations=activations,
+        cache=usable - weights - BUFFER_BYTES - activations,
+        bytes_per_sequence=cache_bytes(pool, context),
+    )
+
+
+def explain_memory(pool: Pool, capacity: Capacity, sequences: float) -> str:
+    """Return the arithmetic of a die in words, in GiB."""
+    need = capacity.bytes_per_sequence * sequences
+    parts = {
+        "weights": capacity.weights,
+        "buffers": capacity.buffers,
+        "activations": capacity.activations,
+        f"caches of {sequences:g} sequences": need,
+    }
+    total = sum(parts.values())
+    sums = " + ".join(f"{name} {size / _GIB:.1f}" for name, size in parts.items())
+    return (
+        f"{pool.architecture.name} needs {total / _GIB:.1f} GiB on a die and may use {capacity.hbm / _GIB:.1f} of "
+        f"{pool.hardware.hbm_bytes / _GIB:.0f} GiB: {sums}"
+    )
+
+
+def _layer_values(pool: Pool, group: LayerGroup) -> Number:
+    """Return the weights of one layer on one die, values."""
+    hidden, attention, block = pool.architecture.hidden, group.attention, group.feed_forward
+    held = attention.query_parameters(hidden) / pool.tensor
+    held = held + attention.key_value_parameters(hidden) / at_most(pool.tensor, float(attention.kv_heads))
+    if not block.is_moe:
+        return held + block.dense_parameters(hidden) / pool.tensor
+    if any_true(pool.expert > 1):
+        slots = (block.experts + pool.experts.redundant) / (pool.expert - pool.experts.shared_ranks)
+        return (
+            held
+            + slots * block.expert_parameters(hidden)
+            + block.shared_parameters(hidden)
+            + block.router_parameters(hidden)
+        )
+    whole = block.experts * block.expert_parameters(hidden) + block.shared_parameters(hidden)
+    return held + whole / pool.tensor + block.router_parameters(hidden)
