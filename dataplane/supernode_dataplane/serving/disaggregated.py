@@ -65,5 +65,5 @@ def simulate_disaggregated(
         return now + seconds
 
     sent = run_stages(stages, requests, forward)
-    groups = [("prefill", prefill, stages[0].instances), ("decode", decode, stages[1].instances)]
+    groups = [("prefill", prefill, stages[0].meters), ("decode", decode, stages[1].meters)]
     return build_result(requests, sent, steps, ledger, groups)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from supernode_dataplane.serving.ledger import Jobs, Ledger, Meter
 from supernode_dataplane.serving.memory import Memory
@@ -138,25 +138,30 @@ class Instance:
         self._run, self.end = None, NEVER
         self._record(run)
         complete: list[tuple[int, int, bool]] = []
-        order, done = self._jobs.order, self._jobs.done
         if run.decoding:
             self._memory.trim(run.steps - 1)
-            self._note_gaps(run)
-            for request in self._decoders.advance(run.steps):
-                done[request] = self._jobs.steps[request]
-                complete.append((order[request], request, True))
+            complete = self._advance(run.steps)
         for chunk in run.chunks:
             if self._read(chunk, run.steps, now):
-                complete.append((order[chunk.request], chunk.request, False))
+                complete.append((self._jobs.order[chunk.request], chunk.request, False))
         if run.decoding:
             self._events = [[now, self._decoders.count]] if self._decoders.count else []
-        complete.sort()
+        if len(complete) > 1:
+            complete.sort()
         for _order, request, growing in complete:
-            self._memory.release(request, done[request], growing)
+            self._memory.release(request, self._jobs.done[request], growing)
             self._admitted -= 1
-            order[request] = 0
+            self._jobs.order[request] = 0
             self._ledger.completion[request] = now
         return [request for _order, request, _growing in complete]
+
+    def _advance(self, steps: int) -> list[tuple[int, int, bool]]:
+        """Take decode steps; return (order, request, True) of the sequences that they complete."""
+        jobs, complete = self._jobs, []
+        for request in self._decoders.advance(steps):
+            jobs.done[request] = jobs.steps[request]
+            complete.append((jobs.order[request], request, True))
+        return complete
 
     def _read(self, chunk: _Chunk, steps: int, now: float) -> bool:
         """Count a chunk as read; return whether that completes the request."""
@@ -234,15 +239,15 @@ class Instance:
     def _make_run(self, now: float, chunks: list[_Chunk], *, decoding: bool, once: bool = False) -> _Run:
         decoders = self._decoders
         batch = decoders.count if decoding else 0
-        tokens = sum(chunk.new for chunk in chunks)
+        tokens, pairs, steps = 0, 0, 1
+        for chunk in chunks:
+            tokens += chunk.new
+            pairs += attention_pairs(chunk.new, chunk.cached)
         fixed, per_context, per_pair = self._times.coefficients(batch, tokens)
-        alpha, beta, steps = fixed, 0.0, 1
-        if chunks:
-            alpha += per_pair * sum(attention_pairs(chunk.new, chunk.cached) for chunk in chunks)
-            beta = per_pair * tokens * tokens
+        alpha, beta = fixed + per_pair * pairs, per_pair * tokens * tokens
+        if len(chunks) == 1:
             # A prompt that takes the whole budget of several steps: the run ends before its last chunk.
-            if len(chunks) == 1:
-                steps = max(-(-(chunks[0].length - chunks[0].cached) // tokens) - 1, 1)
+            steps = max((chunks[0].length - chunks[0].cached - 1) // tokens, 1)
         if batch:
             alpha += per_context * decoders.context
             beta += per_context * decoders.slope
@@ -328,22 +333,18 @@ class Instance:
     # What is written down
 
     def _record(self, run: _Run) -> None:
-        kind: Literal["prefill", "decode", "mixed"] = "decode"
-        if run.chunks:
-            kind = "mixed" if run.decoding else "prefill"
-        decoders = self._decoders
+        """Note a run, and the gaps since each sequence's last token where they differ from its steps."""
+        decoders, decoding, even = self._decoders, run.decoding, True
+        count = decoders.count
         kv = decoders.context + self._prompt_tokens - self._memory.tokens_shared_twice()
-        growth = decoders.slope if run.decoding else 0
-        self.meter.record(kind, run.alpha, run.beta, run.steps, self._admitted, decoders.count, kv, growth)
-
-    def _note_gaps(self, run: _Run) -> None:
-        """Note the time between tokens: of the first step since each sequence's last token, then a step each."""
-        gaps, first_end = self.meter.gaps, run.after(1)
-        steps = run.steps
-        if len(self._events) == 1 and self._events[0][0] == run.start:
-            gaps.append((run.alpha, run.beta, steps, self._decoders.count))
-            return
-        for time, count in self._events:
-            gaps.append((first_end - time, 0.0, 1, int(count)))
-        if steps > 1:
-            gaps.append((run.alpha + run.beta, run.beta, steps - 1, self._decoders.count))
+        if decoding and (len(self._events) > 1 or self._events[0][0] != run.start):
+            even = False
+            first_end = run.after(1)
+            for time, sequences in self._events:
+                self.meter.gaps.append((first_end - time, 0.0, 1, int(sequences)))
+            if run.steps > 1:
+                self.meter.gaps.append((run.alpha + run.beta, run.beta, run.steps - 1, count))
+        advancing, growth = (count, decoders.slope) if decoding else (0, 0.0)
+        self.meter.runs.append(
+            (bool(run.chunks), count, advancing, even, self._admitted, run.steps, run.alpha, run.beta, kv, growth)
+        )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import NamedTuple
 
 from supernode_dataplane.serving.prefixes import Prefixes
 
-__all__ = ["Jobs", "Ledger", "Meter", "tokens_held"]
+__all__ = ["Jobs", "Ledger", "Meter", "RunRow", "tokens_held"]
 
 
 def tokens_held(prompt: int, tokens: int, steps: int, done: int) -> int:
@@ -68,39 +68,30 @@ class Ledger:
         return cls([-1.0] * requests, [-1.0] * requests, [0] * requests, [-1] * requests)
 
 
+class RunRow(NamedTuple):
+    """One run: ``steps`` steps of alpha + beta i seconds, in which kv + growth i tokens are kept."""
+
+    prompts: bool
+    """Its steps read prompts."""
+    decoding: int
+    """Sequences past their first token, whether they advance or wait."""
+    advancing: int
+    """Sequences that take these steps; 0 or all of them."""
+    even: bool
+    """Their last tokens came at its start: the gaps between their tokens are its steps."""
+    admitted: int
+    steps: int
+    alpha: float
+    beta: float
+    kv: float
+    growth: float
+
+
 @dataclass(slots=True)
 class Meter:
-    """Of one instance: integrals over its runs, and the gaps between the stream events of its sequences."""
+    """Of one instance: its runs, and the gaps between tokens that are not simply the steps of a run."""
 
-    seconds: dict[str, float] = field(default_factory=lambda: {"prefill": 0.0, "decode": 0.0, "mixed": 0.0})
-    steps: dict[str, int] = field(default_factory=lambda: {"prefill": 0, "decode": 0, "mixed": 0})
-    runs: int = 0
-    running: float = 0.0
-    decoding: float = 0.0
-    kv_tokens: float = 0.0
-    kv_peak: float = 0.0
+    runs: list[tuple[bool, int, int, bool, int, int, float, float, float, float]] = field(default_factory=list)
+    """Rows of RunRow, as plain tuples: there are many."""
     gaps: list[tuple[float, float, int, int]] = field(default_factory=list)
     """(first, increment, how many, sequences): that many gaps in arithmetic progression, of so many sequences each."""
-
-    def record(
-        self,
-        kind: Literal["prefill", "decode", "mixed"],
-        alpha: float,
-        beta: float,
-        steps: int,
-        admitted: int,
-        decoding: int,
-        kv: float,
-        growth: float,
-    ) -> None:
-        """Add a run of steps of alpha + beta i seconds in which kv + growth i tokens are kept."""
-        ones = steps * (steps - 1) / 2
-        squares = ones * (2 * steps - 1) / 3
-        duration = steps * alpha + beta * ones
-        self.runs += 1
-        self.seconds[kind] += duration
-        self.steps[kind] += steps
-        self.running += admitted * duration
-        self.decoding += decoding * duration
-        self.kv_tokens += alpha * (kv * steps + growth * ones) + beta * (kv * ones + growth * squares)
-        self.kv_peak = max(self.kv_peak, kv + growth * (steps - 1))

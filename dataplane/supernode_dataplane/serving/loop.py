@@ -15,8 +15,8 @@ import numpy as np
 
 from supernode_dataplane.serving.acceptance import NO_DRAFTS, Acceptance
 from supernode_dataplane.serving.errors import InvalidServingError, RequestTooLongError
-from supernode_dataplane.serving.instance import Instance
-from supernode_dataplane.serving.ledger import Jobs, Ledger
+from supernode_dataplane.serving.instance import NEVER, Instance
+from supernode_dataplane.serving.ledger import Jobs, Ledger, Meter
 from supernode_dataplane.serving.prefixes import Prefixes, prefix_pieces
 from supernode_dataplane.serving.requests import Requests
 from supernode_dataplane.serving.result import ServingResult, build_result
@@ -43,6 +43,11 @@ class Stage:
             for _ in range(group.instances)
         ]
         return cls(instances, group.routing == "least-loaded")
+
+    @property
+    def meters(self) -> list[Meter]:
+        """Return what each instance noted."""
+        return [instance.meter for instance in self.instances]
 
     def route(self) -> int:
         """Return the instance of the next request."""
@@ -75,7 +80,7 @@ def simulate(
     ledger = Ledger.of(len(requests))
     stage = Stage.of(group, jobs, ledger, acceptance, requests.prefix_block_tokens)
     sent = run_stages([stage], requests, lambda _stage, _request, _now: None)
-    return build_result(requests, sent, jobs.steps, ledger, [("serve", group, stage.instances)])
+    return build_result(requests, sent, jobs.steps, ledger, [("serve", group, stage.meters)])
 
 
 def check_requests(requests: Requests, group: Group, tokens: np.ndarray, where: str) -> None:
@@ -102,23 +107,25 @@ def run_stages(
 
     ``forward(stage, request, now)``: when a request that is complete on this stage arrives at the next; None: never.
     """
-    count = len(requests)
-    clients = requests.concurrency
+    count, clients = len(requests), requests.concurrency
     sent = requests.arrivals.tolist() if clients is None else [0.0] * count
-    arrivals = [(sent[request], request, 0) for request in range(count if clients is None else min(clients, count))]
-    unsent = len(arrivals)
-    ends: list[tuple[float, int, int]] = []  # (end of a run, stage, instance); some are of runs that were cut since
+    unsent = count if clients is None else min(clients, count)
+    arrivals: list[tuple[float, int, int]] = [(sent[request], request, 0) for request in range(unsent)]
+    arrivals.append((NEVER, count, 0))
+    instances = [instance for stage in stages for instance in stage.instances]
+    firsts = [0, len(stages[0].instances)]  # number of each stage's first instance
+    ends: list[tuple[float, int]] = [(NEVER, 0)]  # (end of a run, instance); some are of runs that were cut since
     push, pop = heapq.heappush, heapq.heappop
-    while arrivals or ends:
-        now = min(arrivals[0][0] if arrivals else np.inf, ends[0][0] if ends else np.inf)
-        idle: set[tuple[int, int]] = set()
+    while (now := min(arrivals[0][0], ends[0][0])) < NEVER:
+        free: list[int] = []
         while True:
-            if ends and ends[0][0] == now:
-                _end, level, index = pop(ends)
-                instance = stages[level].instances[index]
+            if ends[0][0] == now:
+                number = pop(ends)[1]
+                instance = instances[number]
                 if instance.end != now:
                     continue
-                idle.add((level, index))
+                free.append(number)
+                level = 0 if number < firsts[1] else 1
                 for request in instance.finish():
                     next_time = forward(level, request, now)
                     if next_time is not None:
@@ -127,23 +134,22 @@ def run_stages(
                         sent[unsent] = now
                         push(arrivals, (now, unsent, 0))
                         unsent += 1
-            elif arrivals and arrivals[0][0] == now:
+            elif arrivals[0][0] == now:
                 _time, request, level = pop(arrivals)
-                stage = stages[level]
-                index = stage.route()
-                instance = stage.instances[index]
+                number = firsts[level] + stages[level].route()
+                instance = instances[number]
                 before = instance.end
                 instance.arrive(request, now)
-                if not instance.is_running:
-                    idle.add((level, index))
+                if before == NEVER:
+                    free.append(number)
                 elif instance.end != before:
-                    push(ends, (instance.end, level, index))
+                    push(ends, (instance.end, number))
             else:
                 break
-        for level, index in idle:
-            instance = stages[level].instances[index]
-            if not instance.is_running:
+        for number in free:
+            instance = instances[number]
+            if instance.end == NEVER:
                 instance.schedule(now)
-                if instance.is_running:
-                    push(ends, (instance.end, level, index))
+                if instance.end != NEVER:
+                    push(ends, (instance.end, number))
     return sent

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+
+from supernode_dataplane.serving.ledger import Ledger, Meter, RunRow
 
 from supernode_dataplane.serving.requests import FloatArray, IntArray, Requests
 
 if TYPE_CHECKING:
-    from supernode_dataplane.serving.instance import Instance
-    from supernode_dataplane.serving.ledger import Ledger, Meter
     from supernode_dataplane.serving.settings import Group
 
 __all__ = ["Distribution", "Goodput", "GroupUse", "ServingResult", "build_result"]
@@ -178,13 +179,20 @@ def build_result(
     sent: list[float],
     steps: list[int],
     ledger: Ledger,
-    groups: list[tuple[str, Group, list[Instance]]],
+    groups: list[tuple[str, Group, list[Meter]]],
 ) -> ServingResult:
-    """Return the result of a load that has been served."""
+    """Return the result of a load that has been served; ``groups`` are (name, group, the meter of each instance)."""
     start, completed = min(sent), np.array(ledger.completion)
     seconds = float(completed.max()) - start
-    meters = [instance.meter for _name, _group, instances in groups for instance in instances]
-    gaps, weights = _expand([gap for meter in meters for gap in meter.gaps])
+    uses, pieces = [], []
+    for name, group, meters in groups:
+        runs = [_columns(meter) for meter in meters]
+        uses.append(_use(name, group, runs, seconds))
+        pieces += [np.array(meter.gaps, float).reshape(-1, 4) for meter in meters]
+        for row in runs:
+            even = row.even & (row.advancing > 0)
+            pieces.append(np.stack((row.alpha, row.beta, row.steps, row.advancing), axis=1)[even])
+    gaps, weights = _expand(np.concatenate(pieces))
     return ServingResult(
         sent=np.array(sent) - start,
         first_token=np.array(ledger.first) - start,
@@ -196,38 +204,86 @@ def build_result(
         cached=np.maximum(np.array(ledger.cached, np.int64), 0),
         gaps=gaps,
         gap_weights=weights,
-        groups=tuple(
-            _use(name, group, [instance.meter for instance in instances], seconds) for name, group, instances in groups
-        ),
+        groups=tuple(uses),
     )
 
 
-def _use(name: str, group: Group, meters: list[Meter], seconds: float) -> GroupUse:
-    total = seconds * len(meters)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Runs:
+    """The runs of one instance as arrays, shape (runs,); see RunRow."""
+
+    prompts: NDArray[np.bool_]
+    decoding: FloatArray
+    advancing: FloatArray
+    even: NDArray[np.bool_]
+    admitted: FloatArray
+    steps: FloatArray
+    alpha: FloatArray
+    beta: FloatArray
+    kv: FloatArray
+    growth: FloatArray
+
+    @property
+    def ones(self) -> FloatArray:
+        """Return the sum of i over the steps of each run."""
+        return self.steps * (self.steps - 1) / 2
+
+    @property
+    def seconds(self) -> FloatArray:
+        """Return the duration of each run."""
+        return self.steps * self.alpha + self.beta * self.ones
+
+    @property
+    def kv_seconds(self) -> FloatArray:
+        """Return the integral of the tokens kept over each run."""
+        ones, squares = self.ones, self.ones * (2 * self.steps - 1) / 3
+        return self.alpha * (self.kv * self.steps + self.growth * ones) + self.beta * (
+            self.kv * ones + self.growth * squares
+        )
+
+
+def _columns(meter: Meter) -> _Runs:
+    table = np.array(meter.runs, float).reshape(-1, len(RunRow._fields)).T
+    flags = {"prompts", "even"}
+    return _Runs(
+        *(column.astype(bool) if name in flags else column for name, column in zip(RunRow._fields, table, strict=True))
+    )
+
+
+def _use(name: str, group: Group, runs: list[_Runs], seconds: float) -> GroupUse:
+    total = seconds * len(runs)
     capacity = group.engine.blocks * group.engine.block_tokens
-    decode_seconds = sum(meter.seconds["decode"] for meter in meters)
-    decode_steps = sum(meter.steps["decode"] for meter in meters)
+    spent = dict.fromkeys(("prefill", "mixed", "decode"), 0.0)
+    decode_steps, running, decoding, kept, peak = 0, 0.0, 0.0, 0.0, 0.0
+    for row in runs:
+        duration, only_decode = row.seconds, ~row.prompts
+        spent["prefill"] += float(duration[row.prompts & (row.advancing == 0)].sum())
+        spent["mixed"] += float(duration[row.prompts & (row.advancing > 0)].sum())
+        spent["decode"] += float(duration[only_decode].sum())
+        decode_steps += int(row.steps[only_decode].sum())
+        running += float(row.admitted @ duration)
+        decoding += float(row.decoding @ duration)
+        kept += float(row.kv_seconds.sum())
+        peak = max(peak, float((row.kv + row.growth * (row.steps - 1)).max(initial=0)))
     return GroupUse(
         name=name,
-        instances=len(meters),
-        prefill_share=sum(meter.seconds["prefill"] for meter in meters) / total,
-        mixed_share=sum(meter.seconds["mixed"] for meter in meters) / total,
-        decode_share=decode_seconds / total,
+        instances=len(runs),
+        prefill_share=spent["prefill"] / total,
+        mixed_share=spent["mixed"] / total,
+        decode_share=spent["decode"] / total,
         decode_steps=decode_steps,
-        decode_step_seconds=decode_seconds / decode_steps if decode_steps else float("nan"),
-        running=sum(meter.running for meter in meters) / total,
-        decoding=sum(meter.decoding for meter in meters) / total,
-        kv_mean=sum(meter.kv_tokens for meter in meters) / (total * capacity),
-        kv_peak=max(meter.kv_peak for meter in meters) / capacity,
-        runs=sum(meter.runs for meter in meters),
+        decode_step_seconds=spent["decode"] / decode_steps if decode_steps else float("nan"),
+        running=running / total,
+        decoding=decoding / total,
+        kv_mean=kept / (total * capacity),
+        kv_peak=peak / capacity,
+        runs=sum(len(row.steps) for row in runs),
     )
 
 
-def _expand(gaps: list[tuple[float, float, int, int]]) -> tuple[FloatArray, FloatArray]:
-    """Return values and weights of gaps in arithmetic progressions: as few as the resolution asks for."""
-    if not gaps:
-        return np.zeros(0), np.zeros(0)
-    first, increment, count, sequences = np.array(gaps, dtype=float).T
+def _expand(gaps: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return values and weights of gaps, rows as in Meter.gaps: as few values as the resolution asks for."""
+    first, increment, count, sequences = gaps.T
     spread = increment * (count - 1)
     points = np.clip(np.ceil(spread / (first * _RESOLUTION)), 1, count).astype(np.int64)
     index = np.repeat(np.arange(len(points)), points)
