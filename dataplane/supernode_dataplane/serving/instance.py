@@ -79,16 +79,22 @@ class _Run:
 
 
 class Instance:
-    """State of one instance. ``end`` is when its current run ends; infinite while it does nothing."""
+    """State of one instance.
+
+    ``end``    when its current run ends; infinite while it does nothing
+    ``load``   requests that wait or run here
+    ``meter``  what it notes of its runs
+    """
 
     __slots__ = ("_admissions", "_admitted", "_chunked", "_decoders", "_engine", "_events", "_jobs", "_ledger",
                  "_memory", "_number", "_partial", "_prompt_tokens", "_query", "_run", "_times", "_waiting", "end",
-                 "meter")  # fmt: skip
+                 "load", "meter")  # fmt: skip
 
     def __init__(
         self, engine: Engine, times: StepTimes, jobs: Jobs, ledger: Ledger, *, query_tokens: int, prefix_tokens: int
     ) -> None:
         self.end = NEVER
+        self.load = 0
         self.meter = Meter()
         self._engine, self._times, self._jobs, self._ledger = engine, times, jobs, ledger
         self._chunked = engine.prefill == "chunked"
@@ -105,19 +111,10 @@ class Instance:
         self._events: list[list[float]] = []
         self._run: _Run | None = None
 
-    @property
-    def load(self) -> int:
-        """Return the requests that wait or run here."""
-        return len(self._waiting) + self._admitted
-
-    @property
-    def is_running(self) -> bool:
-        """Say whether a run is under way."""
-        return self._run is not None
-
     def arrive(self, request: int, time: float) -> None:
         """Queue a request. The current run may end earlier for it; without one, call ``schedule`` at this time."""
         self._waiting.append(request)
+        self.load += 1
         run = self._run
         if run is not None and run.cuttable:
             run.steps = min(run.steps, run.steps_until(time))
@@ -137,30 +134,23 @@ class Instance:
             return []
         self._run, self.end = None, NEVER
         self._record(run)
-        complete: list[tuple[int, int, bool]] = []
+        jobs, complete = self._jobs, []
         if run.decoding:
             self._memory.trim(run.steps - 1)
-            complete = self._advance(run.steps)
+            complete = self._decoders.advance(run.steps)
         for chunk in run.chunks:
             if self._read(chunk, run.steps, now):
-                complete.append((self._jobs.order[chunk.request], chunk.request, False))
+                complete.append(chunk.request)
         if run.decoding:
             self._events = [[now, self._decoders.count]] if self._decoders.count else []
-        if len(complete) > 1:
-            complete.sort()
-        for _order, request, growing in complete:
-            self._memory.release(request, self._jobs.done[request], growing)
-            self._admitted -= 1
-            self._jobs.order[request] = 0
+        if run.chunks:
+            complete.sort(key=jobs.order.__getitem__)
+        for request in complete:
+            self._memory.release(request)
+            jobs.order[request] = 0
             self._ledger.completion[request] = now
-        return [request for _order, request, _growing in complete]
-
-    def _advance(self, steps: int) -> list[tuple[int, int, bool]]:
-        """Take decode steps; return (order, request, True) of the sequences that they complete."""
-        jobs, complete = self._jobs, []
-        for request in self._decoders.advance(steps):
-            jobs.done[request] = jobs.steps[request]
-            complete.append((jobs.order[request], request, True))
+        self._admitted -= len(complete)
+        self.load -= len(complete)
         return complete
 
     def _read(self, chunk: _Chunk, steps: int, now: float) -> bool:
@@ -185,7 +175,7 @@ class Instance:
     def _join(self, request: int, last_token: float) -> None:
         jobs = self._jobs
         done = jobs.done[request]
-        self._memory.grow(request, done)
+        self._memory.grow(request)
         self._decoders.join(
             request, jobs.order[request], jobs.prompt[request], jobs.tokens[request], jobs.steps[request], done
         )
@@ -316,10 +306,10 @@ class Instance:
             self._partial = None
             self._prompt_tokens -= partial.length
             computed = partial.cached // self._memory.prefix_tokens
-            self._memory.release(request, self._next_done(request), growing=False, computed=computed)
+            self._memory.release(request, computed)
         else:
             jobs.done[request] = self._decoders.leave(request)
-            self._memory.release(request, jobs.done[request], growing=True)
+            self._memory.release(request)
             group = self._events[-1]
             ledger.last_token[request] = group[0]
             group[1] -= 1
@@ -336,7 +326,7 @@ class Instance:
         """Note a run, and the gaps since each sequence's last token where they differ from its steps."""
         decoders, decoding, even = self._decoders, run.decoding, True
         count = decoders.count
-        kv = decoders.context + self._prompt_tokens - self._memory.tokens_shared_twice()
+        kv = decoders.context + self._prompt_tokens - self._memory.shared_twice
         if decoding and (len(self._events) > 1 or self._events[0][0] != run.start):
             even = False
             first_end = run.after(1)

@@ -7,16 +7,7 @@ from typing import NamedTuple
 
 from supernode_dataplane.serving.prefixes import Prefixes
 
-__all__ = ["Jobs", "Ledger", "Meter", "RunRow", "tokens_held"]
-
-
-def tokens_held(prompt: int, tokens: int, steps: int, done: int) -> int:
-    """Return the tokens that a sequence keeps during the step after its ``done``-th: its prompt and what it emitted.
-
-    The last token of an output is never kept: no step reads it.
-    """
-    emitted = 1 + done * tokens // steps if steps else 1
-    return prompt + min(emitted, tokens)
+__all__ = ["Jobs", "Ledger", "Meter", "RunRow"]
 
 
 @dataclass(slots=True)

@@ -116,7 +116,10 @@ def run_stages(
     firsts = [0, len(stages[0].instances)]  # number of each stage's first instance
     ends: list[tuple[float, int]] = [(NEVER, 0)]  # (end of a run, instance); some are of runs that were cut since
     push, pop = heapq.heappush, heapq.heappop
-    while (now := min(arrivals[0][0], ends[0][0])) < NEVER:
+    while True:
+        now = arrivals[0][0] if arrivals[0][0] < ends[0][0] else ends[0][0]
+        if now == NEVER:
+            return sent
         free: list[int] = []
         while True:
             if ends[0][0] == now:
@@ -152,4 +155,3 @@ def run_stages(
                 instance.schedule(now)
                 if instance.end != NEVER:
                     push(ends, (instance.end, number))
-    return sent
