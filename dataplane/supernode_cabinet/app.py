@@ -26,7 +26,8 @@ __all__ = ["Cabinet", "run"]
 
 _log = logging.getLogger(__name__)
 
-_DEBOUNCE_SECONDS: Final = 0.15
+_DEBOUNCE_SECONDS: Final = 1.0
+"""While 48 pods start, every change solved by 16 cabinets would take the cores from the pods."""
 _HEALTH_SECONDS: Final = 1.0
 
 
