@@ -49,7 +49,17 @@ def baseline_training(training: TrainingSpec) -> TrainingSpec:
     tensor = next(t for t in range(most, 0, -1) if product % t == 0 and all(n % t == 0 for n in heads))
     pipeline = product // tensor
     chunks = min(training.virtual_pipeline, max(1, model.layers // pipeline)) if pipeline > 1 else 1
-    return replace(training, tensor=tensor, pipeline=pipeline, virtual_pipeline=chunks, data=None)
+    stages = training.stage_layers if pipeline == training.pipeline else None
+    experts = training.expert_tensor if tensor % training.expert_tensor == 0 else 1
+    return replace(
+        training,
+        tensor=tensor,
+        pipeline=pipeline,
+        virtual_pipeline=chunks,
+        data=None,
+        stage_layers=stages,
+        expert_tensor=experts,
+    )
 
 
 def baseline_result(training: TrainingSpec, dies: int) -> WorkloadResult | None:

@@ -162,8 +162,9 @@ def _check_experts(spec: TrainingSpec, members: int) -> Problem | None:
                 return _bad(name, f"{name} {degree} needs a model with routed experts, and {model.name} has none")
         return None
     if members % ep:
-        over = f"data {members // spec.context}" + (f" x context {spec.context}" if spec.context > 1 else "")
-        return _bad("expert", f"expert {ep} does not divide {over} = {members}, over which experts are spread")
+        data = members // spec.context
+        over = f"data {data}" if spec.context == 1 else f"data {data} x context {spec.context} = {members}"
+        return _bad("expert", f"expert {ep} does not divide {over}, over which experts are spread")
     if spec.context > 1 and math.gcd(ep, spec.context) not in (ep, spec.context):
         return _bad("expert", f"expert {ep} and context {spec.context} do not divide one another")
     if spec.tensor % etp:

@@ -56,6 +56,18 @@ def test_the_table_shows_ours_beside_the_published_figure(tmp_path: Path) -> Non
     assert "2.5" in ratio
 
 
+def test_a_mixture_of_experts_is_trained_with_its_experts_spread_over_data(tmp_path: Path) -> None:
+    training = {**SCENARIO["training"], "globalBatchSize": 4096, "parallelism": {"pipeline": 8, "expert": 32}}
+    scenario = {"machine": {"nodes": 32}, "model": {"name": "deepseek-v3"}, "training": training}
+    status, out, _ = run(tmp_path, scenario, "-o", "json")
+    assert status == 0
+    assert float(json.loads(out)["workloads"][0]["figures"]["tokensPerSecondPerCard"]["value"]) > 0
+    training["parallelism"] = {"pipeline": 8, "expert": 48}
+    status, out, error = run(tmp_path, scenario)
+    assert (status, out) == (2, "")
+    assert "training.parallelism.expert: expert 48 does not divide data 64" in error
+
+
 def test_json_has_every_figure_with_unit_and_digest(tmp_path: Path) -> None:
     status, out, _ = run(tmp_path, SCENARIO, "-o", "json")
     assert status == 0
