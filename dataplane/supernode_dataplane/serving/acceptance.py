@@ -59,7 +59,7 @@ class Acceptance:
 
     @classmethod
     def from_length(cls, drafts: int, tokens_per_step: float) -> Acceptance:
-        """Return d equal probabilities p with 1 + p + … + p^d tokens per step (reports state this acceptance length)."""
+        """Return d equal probabilities p with 1 + p + … + p^d tokens per step, as reports state it."""
         if not 1 <= tokens_per_step <= drafts + 1:
             remedy = f"give 1 to {drafts + 1} tokens per step for {drafts} drafts"
             raise InvalidServingError(f"{_FIELD}.length", f"{tokens_per_step:g}", remedy)
@@ -91,8 +91,7 @@ class Acceptance:
         if not self.given_all_before:
             return left.copy()
         if seed is None:
-            even = np.array([math.ceil(tokens / self.tokens_per_step - 1e-9) for tokens in left.tolist()], np.int64)
-            return even
+            return np.array([math.ceil(tokens / self.tokens_per_step - 1e-9) for tokens in left.tolist()], np.int64)
         random = np.random.default_rng(seed)
         steps = np.zeros_like(left)
         values = np.arange(1, self.query_tokens + 1)

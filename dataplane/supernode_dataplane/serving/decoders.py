@@ -36,7 +36,7 @@ class Decoders:
         # request -> (order, prompt, tokens, steps, steps done less now)
         self._place: dict[int, tuple[int, int, int, int, int]] = {}
 
-    def join(self, request: int, order: int, prompt: int, tokens: int, steps: int, done: int) -> None:
+    def join(self, request: int, order: int, *, prompt: int, tokens: int, steps: int, done: int) -> None:
         """Add a sequence that has taken ``done`` of its ``steps`` for ``tokens`` (its output but for the first)."""
         offset = done - self.now
         self._place[request] = (order, prompt, tokens, steps, offset)

@@ -1,10 +1,10 @@
 """Prefill and decode on instances of their own.
 
-A prefill instance reads prompts (whole, in steps of a token limit, or in chunks) and keeps their blocks only until they are
-read, apart from its prefix cache. The KV then travels, and the request joins the queue of a decode instance when it is
-there. Its first token reaches the client at that moment: TTFT has the transfer in it, but not the wait for a place among
-the decoding sequences, which is time between the first token and the second. A request of one token ends with its
-prefill. A decode instance that runs out of blocks recomputes whom it preempts itself.
+A prefill instance reads prompts (whole, in steps of a token limit, or in chunks) and keeps their blocks only until
+they are read, apart from its prefix cache. The KV then travels, and the request joins the queue of a decode instance
+when it is there. Its first token reaches the client at that moment: TTFT has the transfer in it, but not the wait for a
+place among the decoding sequences, which is time between the first token and the second. A request of one
+token ends with its prefill. A decode instance that runs out of blocks recomputes whom it preempts itself.
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ def simulate_disaggregated(
     :raises ServingError: the step model answers with a transfer of less than 0 s.
     """
     check_requests(requests, prefill, requests.inputs, "a prefill instance")
-    check_requests(
-        requests, decode, np.where(requests.outputs > 1, requests.inputs + requests.outputs - 1, 0), "a decode instance"
-    )
+    tokens = np.where(requests.outputs > 1, requests.inputs + requests.outputs - 1, 0)
+    check_requests(requests, decode, tokens, "a decode instance")
     count, prompts = len(requests), requests.inputs.tolist()
     reading = Jobs(prompts, [0] * count, [0] * count, shared_prefixes(requests, prefill), ready=False)
     steps = acceptance.steps(requests.outputs, seed).tolist()

@@ -2,14 +2,14 @@
 
 Between two changes every step takes alpha + beta i seconds (i = 0, 1, …): decoding sequences grow evenly, and so does
 what a chunk of constant size attends to. So a *run* of m such steps is one event, ended by the first of: a sequence is
-complete; a prompt's last chunk; the blocks run out; a request arrives that could be admitted (the run is cut at the first
-step that ends at or after its arrival). At the end of a run the scheduler decides anew:
+complete; a prompt's last chunk; the blocks run out; a request arrives that could be admitted (the run is cut at the
+first step that ends at or after its arrival). At the end of a run the scheduler decides anew:
 
-1. Unchunked: requests are admitted from the front of the queue while there is a place, blocks for the prompt and its next
-   step are free beside what the running sequences need for theirs, and the step has tokens left. Are there prompts to
-   read, the step does nothing else. If not, all sequences decode.
+1. Unchunked: requests are admitted from the front of the queue while there is a place, blocks for the prompt and its
+   next step are free beside what the running sequences need for theirs, and the step has tokens left. Are there prompts
+   to read, the step does nothing else. If not, all sequences decode.
    Chunked: sequences that decode take their query tokens of the budget, then the prompt that is under way, then
-   admissions as above. One step does it all.
+   admissions as above. One step does it all. Blocks are taken for the whole prompt at its admission.
 2. Before sequences decode, while their blocks do not suffice: the one admitted last goes back to the front of the queue
    and loses its blocks. Chunked: nobody is admitted in a step that preempted.
 
@@ -177,7 +177,12 @@ class Instance:
         done = jobs.done[request]
         self._memory.grow(request)
         self._decoders.join(
-            request, jobs.order[request], jobs.prompt[request], jobs.tokens[request], jobs.steps[request], done
+            request,
+            jobs.order[request],
+            prompt=jobs.prompt[request],
+            tokens=jobs.tokens[request],
+            steps=jobs.steps[request],
+            done=done,
         )
         if self._events and self._events[-1][0] == last_token:
             self._events[-1][1] += 1

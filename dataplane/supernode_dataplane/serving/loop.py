@@ -107,51 +107,76 @@ def run_stages(
 
     ``forward(stage, request, now)``: when a request that is complete on this stage arrives at the next; None: never.
     """
-    count, clients = len(requests), requests.concurrency
-    sent = requests.arrivals.tolist() if clients is None else [0.0] * count
-    unsent = count if clients is None else min(clients, count)
-    arrivals: list[tuple[float, int, int]] = [(sent[request], request, 0) for request in range(unsent)]
-    arrivals.append((NEVER, count, 0))
-    instances = [instance for stage in stages for instance in stage.instances]
-    firsts = [0, len(stages[0].instances)]  # number of each stage's first instance
-    ends: list[tuple[float, int]] = [(NEVER, 0)]  # (end of a run, instance); some are of runs that were cut since
-    push, pop = heapq.heappush, heapq.heappop
-    while True:
-        now = arrivals[0][0] if arrivals[0][0] < ends[0][0] else ends[0][0]
-        if now == NEVER:
-            return sent
-        free: list[int] = []
+    loop = _Loop(stages, requests, forward)
+    loop.run()
+    return loop.sent
+
+
+class _Loop:
+    """What happens next: the ends of runs, and arrivals."""
+
+    __slots__ = ("_arrivals", "_closed", "_ends", "_first", "_forward", "_instances", "_stages", "_unsent", "sent")
+
+    def __init__(
+        self, stages: list[Stage], requests: Requests, forward: Callable[[int, int, float], float | None]
+    ) -> None:
+        count, clients = len(requests), requests.concurrency
+        self._closed = clients is not None
+        self.sent = requests.arrivals.tolist() if clients is None else [0.0] * count
+        self._unsent = count if clients is None else min(clients, count)
+        self._forward, self._stages = forward, stages
+        self._instances = [instance for stage in stages for instance in stage.instances]
+        self._first = (0, len(stages[0].instances))  # number of each stage's first instance
+        # (time, request, stage); sorted, which is a heap. Each heap ends with what never happens.
+        self._arrivals: list[tuple[float, int, int]] = [(self.sent[i], i, 0) for i in range(self._unsent)]
+        self._arrivals.append((NEVER, count, 0))
+        self._ends: list[tuple[float, int]] = [(NEVER, 0)]  # (end, instance); some are of runs that were cut since
+
+    def run(self) -> None:
+        """Go from one point in time to the next until nothing is left."""
+        ends, arrivals = self._ends, self._arrivals
         while True:
-            if ends[0][0] == now:
-                number = pop(ends)[1]
-                instance = instances[number]
-                if instance.end != now:
-                    continue
-                free.append(number)
-                level = 0 if number < firsts[1] else 1
-                for request in instance.finish():
-                    next_time = forward(level, request, now)
-                    if next_time is not None:
-                        push(arrivals, (next_time, request, level + 1))
-                    elif clients is not None and unsent < count:
-                        sent[unsent] = now
-                        push(arrivals, (now, unsent, 0))
-                        unsent += 1
-            elif arrivals[0][0] == now:
-                _time, request, level = pop(arrivals)
-                number = firsts[level] + stages[level].route()
-                instance = instances[number]
-                before = instance.end
-                instance.arrive(request, now)
-                if before == NEVER:
-                    free.append(number)
-                elif instance.end != before:
-                    push(ends, (instance.end, number))
-            else:
-                break
-        for number in free:
-            instance = instances[number]
-            if instance.end == NEVER:
-                instance.schedule(now)
-                if instance.end != NEVER:
-                    push(ends, (instance.end, number))
+            now = arrivals[0][0] if arrivals[0][0] < ends[0][0] else ends[0][0]
+            if now == NEVER:
+                return
+            free: list[int] = []
+            while True:
+                if ends[0][0] == now:
+                    self._end(now, free)
+                elif arrivals[0][0] == now:
+                    self._arrive(now, free)
+                else:
+                    break
+            for number in free:
+                instance = self._instances[number]
+                if instance.end == NEVER:
+                    instance.schedule(now)
+                    if instance.end != NEVER:
+                        heapq.heappush(ends, (instance.end, number))
+
+    def _end(self, now: float, free: list[int]) -> None:
+        number = heapq.heappop(self._ends)[1]
+        instance = self._instances[number]
+        if instance.end != now:
+            return
+        free.append(number)
+        for request in instance.finish():
+            level = 1 if number >= self._first[1] else 0
+            time = self._forward(level, request, now)
+            if time is not None:
+                heapq.heappush(self._arrivals, (time, request, level + 1))
+            elif self._closed and self._unsent < len(self.sent):
+                self.sent[self._unsent] = now
+                heapq.heappush(self._arrivals, (now, self._unsent, 0))
+                self._unsent += 1
+
+    def _arrive(self, now: float, free: list[int]) -> None:
+        _time, request, level = heapq.heappop(self._arrivals)
+        number = self._first[level] + self._stages[level].route()
+        instance = self._instances[number]
+        before = instance.end
+        instance.arrive(request, now)
+        if before == NEVER:
+            free.append(number)
+        elif instance.end != before:
+            heapq.heappush(self._ends, (instance.end, number))

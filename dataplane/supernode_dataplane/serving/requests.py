@@ -27,8 +27,8 @@ class Requests:
     ``arrivals``     seconds from the start of the load, shape (requests,), never decreasing
     ``inputs``       tokens of each prompt, shape (requests,), at least 1
     ``outputs``      tokens generated for each, shape (requests,), at least 1; the prompt's prefill gives the first
-    ``prefixes``     per request the identities of its prompt's consecutive blocks of ``prefix_block_tokens`` tokens; equal
-                     identities mean an equal prompt up to and including that block. None: nothing is shared
+    ``prefixes``     per request the identities of its prompt's consecutive blocks of ``prefix_block_tokens`` tokens;
+                     equal ones mean an equal prompt up to and including that block. None: nothing is shared
     ``concurrency``  closed loop: this many clients, each of which sends the next request when its last one has
                      finished; ``arrivals`` is then not used. None: open loop
 

@@ -1,8 +1,8 @@
 """What came of a load: per request, as distributions, and of the instances.
 
-TTFT is from sending a request to its first token. TPOT is per token: (end to end - TTFT) / (output - 1). ITL is the time
-between the events of a stream, one per decode step, each of several tokens where drafts are accepted; a sequence that
-waits while others' prompts are read, or until it is recomputed, has one long gap.
+TTFT is from sending a request to its first token. TPOT is per token: (end to end - TTFT) / (output - 1). ITL is the
+time between the events of a stream, one per decode step, each of several tokens where drafts are accepted; a sequence
+that waits while others' prompts are read, or until it is recomputed, has one long gap.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supernode_dataplane.serving.ledger import Ledger, Meter, RunRow
-
 from supernode_dataplane.serving.requests import FloatArray, IntArray, Requests
 
 if TYPE_CHECKING:
@@ -69,8 +68,8 @@ class GroupUse:
     ``prefill_share, mixed_share, decode_share``  of the time, steps that only read prompts, both, only decode
     ``decode_steps, decode_step_seconds``         steps that only decode, and the mean of their seconds (nan: none)
     ``running, decoding``                         time averages per instance: admitted; past their first token
-    ``kv_mean, kv_peak``                          share of KV memory with tokens of running requests, shared blocks once;
-                                                  the peak is that of the fullest instance
+    ``kv_mean, kv_peak``                          share of KV memory with tokens of running requests, shared blocks
+                                                  once; the peak is that of the fullest instance
     ``runs``                                      changes of a batch: what the simulation's time grows with
     """
 

@@ -90,8 +90,8 @@ class Engine:
 class Group:
     """Equal instances that share a load.
 
-    ``routing``: ``round-robin`` deals requests in the order of their arrival; ``least-loaded`` gives each to the instance
-    with the fewest waiting and running, the first of equals. A request stays where it was sent.
+    ``routing``: ``round-robin`` deals requests in the order of their arrival; ``least-loaded`` gives each to the
+    instance with the fewest waiting and running, the first of equals. A request stays where it was sent.
 
     :raises InvalidServingError: no instance, or an unknown routing.
     """
