@@ -1,9 +1,9 @@
 """Prompts' block identities as paths of a tree, with blocks that always come together as one piece.
 
 An identity stands for a prompt up to and including its block, so the blocks form a tree, and a block that is in as
-many prompts as the one before it is in the very same prompts. Such neighbours are always held, let go and used together, so
-a cache may treat them as one *piece* of several blocks (of which the last are forgotten first). A prompt of a hundred
-blocks is then two or three pieces: what it shares with others, and what it does not.
+many prompts as the one before it is in the very same prompts. Such neighbours are always held, let go and used
+together, so a cache may treat them as one *piece* of several blocks (of which the last are forgotten first). A prompt
+of a hundred blocks is then two or three pieces: what it shares with others, and what it does not.
 """
 
 from __future__ import annotations
