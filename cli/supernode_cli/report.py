@@ -224,12 +224,13 @@ def _figures(
 ) -> tuple[Figure, ...]:
     figures = []
     for key, label, unit in table:
-        if values.get(key) is None:
+        value = values.get(key)
+        if value is None and values and key == "powerKilowatts":
+            figures.append(Figure(key, label, "n/a", note="the profile has no source for it"))
+        if value is None:
             continue
         other = published(profile, key, model)
-        figures.append(
-            Figure(key, label, str(values[key]), unit, other.value if other else "", other.note if other else "")
-        )
+        figures.append(Figure(key, label, str(value), unit, other.value if other else "", other.note if other else ""))
     return tuple(figures)
 
 

@@ -85,14 +85,15 @@ def fabric_state(fabric: Fabric, runs: Sequence[Run | None]) -> FabricState:
     count = up.sum(axis=1, keepdims=True)
     per_port = np.divide(leaving.reshape(-1, 1)[:chips], count, out=np.zeros((chips, 1)), where=count > 0)
     tx = np.where(up, per_port, 0.0)
-    l2 = tx.reshape(profile.servers, -1, ports).sum(axis=0).reshape(-1) if chips else np.zeros(0)
+    wired = chips > 0 and ports > 0  # switches inside servers alone have no uplinks
+    l2 = tx.reshape(profile.servers, -1, ports).sum(axis=0).reshape(-1) if wired else np.zeros(0)
     l1_up = fabric.l1.reshape(-1)
     return FabricState(
         uplink_up=up,
         uplink_tx_bytes_per_second=tx,
         uplink_rx_bytes_per_second=tx.copy(),
         l1_up=l1_up,
-        l2_up=up.reshape(profile.servers, -1, ports).any(axis=0).reshape(-1) if chips else np.zeros(0, dtype=np.bool_),
+        l2_up=up.reshape(profile.servers, -1, ports).any(axis=0).reshape(-1) if wired else np.zeros(0, dtype=np.bool_),
         l2_rx_bytes_per_second=l2,
         l2_tx_bytes_per_second=l2.copy(),
         l1_power_watts=np.where(l1_up, profile.switch_chip_watts, 0.0),
@@ -101,7 +102,9 @@ def fabric_state(fabric: Fabric, runs: Sequence[Run | None]) -> FabricState:
 
 
 def machine_power(profile: Profile, dies: DeviceState, fabric: FabricState) -> float:
-    """Return the power of the whole machine at the racks, W."""
+    """Return the power of the whole machine at the racks, W; 0 where the profile has no source for it."""
+    if not profile.has_power_model:
+        return 0.0
     around = _cpus_and_optics(profile)
     switches = profile.switch_chip_watts * (profile.l1_chips + profile.l2_chips)
     ones = np.ones(1)

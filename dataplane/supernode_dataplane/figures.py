@@ -39,7 +39,10 @@ def _rounded(x: float) -> Decimal:
 
 
 def workload_performance(result: WorkloadResult) -> dict[str, Any]:
-    """Return WorkloadStatus.performance as JSON; all zero while nothing moves."""
+    """Return WorkloadStatus.performance as JSON; all zero while nothing moves.
+
+    Power is left out where the machine's profile has no source for it.
+    """
     figures: dict[str, Any] = {
         "tokensPerSecond": decimal(result.tokens_per_second),
         "tokensPerSecondPerCard": decimal(result.tokens_per_second_per_card),
@@ -48,8 +51,9 @@ def workload_performance(result: WorkloadResult) -> dict[str, Any]:
         "recomputePercent": decimal(result.recompute_fraction * 100),
         "hbmGibibytesPerDie": decimal(result.hbm_bytes_per_die / 2**30),
         "linkUtilisationPercent": decimal(result.link_utilisation * 100),
-        "powerKilowatts": decimal(result.power_watts / 1e3),
     }
+    if result.power_watts > 0 or result.tokens_per_second == 0:
+        figures["powerKilowatts"] = decimal(result.power_watts / 1e3)
     if result.bound is not None:
         figures["bound"] = result.bound
     if result.expected_error_percent is not None:
@@ -58,14 +62,15 @@ def workload_performance(result: WorkloadResult) -> dict[str, Any]:
 
 
 def machine_performance(state: MachineState) -> dict[str, Any]:
-    """Return SuperNodeStatus.performance as JSON."""
+    """Return SuperNodeStatus.performance as JSON; power is left out where the profile has no source for it."""
     profile = load_profile(state.profile)
+    power = {"powerKilowatts": decimal(state.power_watts / 1e3)} if profile.has_power_model else {}
     return {
         "ratedPetaflops": decimal(profile.rated_flops / 1e15),
         "bf16Petaflops": decimal(profile.bf16_flops / 1e15),
         "hbmTebibytes": decimal(profile.hbm_bytes / 2**40),
         "hbmBandwidthTerabytesPerSecond": decimal(profile.dies * profile.hbm_bytes_per_second_per_die / 1e12),
         "busBandwidthTerabytesPerSecond": decimal(state.bus_bandwidth_bytes_per_second / 1e12),
-        "powerKilowatts": decimal(state.power_watts / 1e3),
+        **power,
         "tokensPerSecond": decimal(state.tokens_per_second),
     }

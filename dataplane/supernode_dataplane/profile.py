@@ -1,7 +1,9 @@
 """Hardware profiles: figures with their sources in data files, a frozen value with arithmetic in code.
 
 A profile's figures are those of ``data/profiles/<name>.yaml``; each has a unit, a source and a confidence flag there,
-and the file is validated when it is read. Everything structural (chips, ports, totals) is computed from them.
+and the file is validated when it is read. Everything structural (chips, ports, totals) is computed from them. A figure
+that no source states is absent from the file and 0 here, and what would need it is not answered. Only a machine whose
+file says ``supernode: true`` can be a SuperNode object; the others are there to be compared with.
 """
 
 from __future__ import annotations
@@ -13,15 +15,23 @@ from typing import Any, Final, Literal
 
 from supernode_dataplane.errors import ProfileNotFoundError
 
-__all__ = ["Profile", "ProfileNotFoundError", "load_profile", "profile_figures", "profile_names"]
+__all__ = [
+    "Profile",
+    "ProfileNotFoundError",
+    "load_profile",
+    "profile_figures",
+    "profile_names",
+    "sourced",
+    "supernode_profile_names",
+]
 
-_NAMES: Final = ("atlas-a2-cluster", "cloudmatrix-384")
 _SCALES: Final = {
     "gigabytes_per_second": ("bytes_per_second", 1e9),
     "terabytes_per_second": ("bytes_per_second", 1e12),
     "microseconds": ("seconds", 1e-6),
     "teraflops": ("flops", 1e12),
     "teraops": ("ops", 1e12),
+    "gigabytes": ("bytes", 1e9),
     "gibibytes": ("bytes", 2.0**30),
     "mebibytes": ("bytes", 2.0**20),
     "kilowatts": ("watts", 1e3),
@@ -31,56 +41,67 @@ _SCALES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """One machine's hardware, in SI units; bandwidths are one way."""
+    """One machine's hardware, in SI units; bandwidths are one way.
+
+    0 in a field with a default: the machine has none, or no source says so.
+    """
 
     name: str
     version: int
     title: str
-    compute_cabinets: int
-    bus_cabinets: int
+    supernode: bool = False
+    """Whether a SuperNode object can be such a machine: its cabinets, power and temperature are modelled."""
+    compute_cabinets: int = 0
+    bus_cabinets: int = 0
     servers: int
+    """Groups of dies with links of their own: compute servers; the whole rack of an NVL72."""
     dies_per_server: int
     dies_per_package: int
     planes: int
     intra_server: Literal["switched", "mesh"]
     port_bytes_per_second: float
-    uplinks_per_l1: int
-    l2_chips_per_plane: int
-    l2_ports_per_chip: int
-    sio_bytes_per_second: float
-    sio_latency_seconds: float
+    uplinks_per_l1: int = 0
+    l2_chips_per_plane: int = 0
+    l2_ports_per_chip: int = 0
+    sio_bytes_per_second: float = 0.0
+    sio_latency_seconds: float = 0.0
     node_latency_seconds: float
     pod_latency_seconds: float
     rdma_bytes_per_second: float
     rdma_latency_seconds: float
     fp16_flops_per_die: float
     bf16_flops_per_die: float
+    int8_ops_per_die: float = 0.0
+    fp8_flops_per_die: float = 0.0
     hbm_bytes_per_die: float
     hbm_bytes_per_second_per_die: float
-    hbm_idle_bytes: float
-    scale_up_optical_modules_per_package: int
-    scale_out_optical_modules_per_package: int
-    optical_module_watts: float
-    cpus_per_server: int
-    cpu_watts: float
-    switch_chip_watts: float
-    package_idle_watts: float
-    package_cube_watts: float
-    package_hbm_watts: float
-    package_vector_watts: float
-    package_bus_watts: float
-    rated_watts: float
-    inlet_celsius: float
-    celsius_per_watt: float
-    int8_ops_per_die: float = 0.0
-    """0: the machine has no such units, or no source says so; so for the figures that follow."""
-    fp8_flops_per_die: float = 0.0
+    hbm_idle_bytes: float = 0.0
     sio_measured_bytes_per_second: float = 0.0
     node_measured_bytes_per_second: float = 0.0
     pod_measured_bytes_per_second: float = 0.0
     rdma_measured_bytes_per_second: float = 0.0
     cpu_bus_bytes_per_second: float = 0.0
     """Of one CPU socket to the bus, one way."""
+    scale_up_optical_modules_per_package: int = 0
+    scale_out_optical_modules_per_package: int = 0
+    optical_module_watts: float = 0.0
+    cpus_per_server: int = 0
+    cpu_watts: float = 0.0
+    switch_chip_watts: float = 0.0
+    package_idle_watts: float = 0.0
+    package_cube_watts: float = 0.0
+    package_hbm_watts: float = 0.0
+    package_vector_watts: float = 0.0
+    package_bus_watts: float = 0.0
+    rated_watts: float = 0.0
+    """All-in, of the whole machine at full load."""
+    inlet_celsius: float = 0.0
+    celsius_per_watt: float = 0.0
+
+    @property
+    def has_power_model(self) -> bool:
+        """Whether power at an operating point can be said: it is known by component and in all."""
+        return self.package_idle_watts > 0 and self.rated_watts > 0
 
     @property
     def dies(self) -> int:
@@ -99,8 +120,8 @@ class Profile:
 
     @property
     def servers_per_cabinet(self) -> int:
-        """Compute servers in one compute cabinet."""
-        return self.servers // self.compute_cabinets
+        """Compute servers in one compute cabinet; all of them where no cabinets are known."""
+        return self.servers // max(self.compute_cabinets, 1)
 
     @property
     def has_bus_between_servers(self) -> bool:
@@ -158,9 +179,17 @@ class Profile:
         return self.dies * self.bf16_flops_per_die
 
 
+@cache
 def profile_names() -> tuple[str, ...]:
-    """Return the names of the built-in profiles, sorted."""
-    return _NAMES
+    """Return the names of the built-in profiles, sorted: those that have a file."""
+    found = files("supernode_dataplane").joinpath("data", "profiles").iterdir()
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in found if file.name.endswith(".yaml")))
+
+
+@cache
+def supernode_profile_names() -> tuple[str, ...]:
+    """Return the names of the profiles that a SuperNode object may have, sorted."""
+    return tuple(name for name in profile_names() if load_profile(name).supernode)
 
 
 @cache
@@ -169,14 +198,20 @@ def profile_figures(name: str) -> dict[str, dict[str, Any]]:
     return {key: figure.model_dump() for key, figure in _read(name).figures.items()}
 
 
+def sourced(name: str, key: str) -> bool:
+    """Return whether a profile states a figure (as named in its file) and does not merely assume it."""
+    figure = profile_figures(name).get(key)
+    return figure is not None and figure["flag"] != "M"
+
+
 @cache
 def load_profile(name: str) -> Profile:
     """Return a built-in profile; ProfileNotFoundError when there is none of that name."""
-    if name not in _NAMES:
-        raise ProfileNotFoundError(str(name), _NAMES)
+    if name not in profile_names():
+        raise ProfileNotFoundError(str(name), profile_names())
     file = _read(name)
     types = {field.name: field.type for field in fields(Profile)}
-    values: dict[str, Any] = {"name": file.name, "version": file.version, "title": file.title}
+    values: dict[str, Any] = {key: getattr(file, key) for key in ("name", "version", "title", "supernode")}
     for key, figure in file.figures.items():
         field, factor = _to_si(key)
         value = figure.value
@@ -207,11 +242,14 @@ def _read(name: str) -> Any:
         source: str = Field(min_length=8)
         flag: Literal["V", "S", "S+", "I", "M"]
 
+    file_name = f"^{name}$"
+
     class ProfileFile(BaseModel):
         model_config = ConfigDict(extra="forbid", frozen=True)
-        name: Literal["atlas-a2-cluster", "cloudmatrix-384"]
+        name: str = Field(pattern=file_name)
         version: int = Field(ge=1)
         title: str = Field(min_length=1)
+        supernode: bool = False
         figures: dict[str, Figure]
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -118,8 +118,8 @@ def test_levels_that_leave_devices_in_use_are_those_of_the_api():
 
 
 def test_an_unknown_profile_raises_with_the_known_names():
-    with pytest.raises(ProfileNotFoundError, match="'gb200-nvl72'"):
-        machine_inputs(super_node("gb200-nvl72"), [], [])
+    with pytest.raises(ProfileNotFoundError, match="'gb300-nvl72'"):
+        machine_inputs(super_node("gb300-nvl72"), [], [])
     with pytest.raises(ProfileNotFoundError):
         machine_inputs({"metadata": {"name": "x"}}, [], [])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from supernode_operator.domain.accept import reject_super_node
 from supernode_operator.domain.compute_nodes import is_released
 from supernode_operator.domain.nodes import choose_nodes, resources_gone
 
@@ -96,3 +97,13 @@ def test_a_server_goes_only_when_it_was_handed_back_or_nobody_can_have_it() -> N
     assert is_released(server(), nodes)
     assert not is_released(server(), {"a": node("a", {NPU: "768"})})
     assert not is_released(server({"conditions": ["garbage"], "allocations": "x"}), nodes)
+
+
+def test_a_machine_that_is_there_to_be_compared_with_is_refused_as_a_supernode() -> None:
+    raw = machine("m")
+    raw["spec"]["profile"] = "h100-cluster"
+    refused = reject_super_node(raw, ())
+    assert refused is not None
+    assert refused.reason == "ProfileNotFound"
+    assert "h100-cluster is there to be compared with only" in refused.message
+    assert "atlas-a2-cluster, cloudmatrix-384." in refused.message

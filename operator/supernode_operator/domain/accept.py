@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from supernode_api import SuperNode, SuperNodeWorkload
 from supernode_api.conditions import Reason
-from supernode_dataplane.profile import profile_names
+from supernode_dataplane.profile import profile_names, supernode_profile_names
 from supernode_operator.domain.objects import Object, age_key, is_deleting, name
 
 __all__ = ["Rejection", "parse_super_node", "parse_workload", "reject_super_node"]
@@ -45,11 +45,14 @@ def reject_super_node(raw: Object, everyone: Iterable[Object]) -> Rejection | No
     if isinstance(parsed, Rejection):
         return parsed
     profile, number = parsed.spec.profile, parsed.spec.super_pod_id
-    if profile not in profile_names():
-        known = ", ".join(profile_names())
+    if profile not in supernode_profile_names():
+        known = ", ".join(supernode_profile_names())
+        why = (
+            f"{profile} is there to be compared with only" if profile in profile_names() else f"there is no {profile!r}"
+        )
         return Rejection(
             Reason.PROFILE_NOT_FOUND,
-            f"spec.profile: there is no profile {profile!r}; there are {known}. "
+            f"spec.profile: {why}; profiles of a SuperNode are {known}. "
             "Delete the SuperNode and create it with one of them",
         )
     for other in everyone:

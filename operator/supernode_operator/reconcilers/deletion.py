@@ -13,7 +13,7 @@ import structlog
 
 from supernode_api import SuperNode
 from supernode_api.names import NODES_FINALIZER
-from supernode_dataplane.profile import load_profile, profile_names
+from supernode_dataplane.profile import load_profile, supernode_profile_names
 from supernode_operator.domain.nodes import NodeChoice, resources_gone
 from supernode_operator.domain.objects import Object, is_deleting, name
 from supernode_operator.engine.errors import NotFoundError
@@ -40,7 +40,7 @@ async def delete_super_node(ctx: Context, raw: Object, super_node: SuperNode | N
     waiting = bool(ctx.compute_nodes(name(raw))) or not await _leave_nodes(ctx, raw, super_node)
     if not waiting:
         await _let_go(ctx, raw)
-    elif super_node is not None and super_node.spec.profile in profile_names():
+    elif super_node is not None and super_node.spec.profile in supernode_profile_names():
         await write_machine_status(ctx, raw, super_node, load_profile(super_node.spec.profile), NodeChoice(()))
 
 
