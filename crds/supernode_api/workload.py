@@ -20,6 +20,7 @@ from supernode_api.common import (
     Rule,
     Timestamp,
 )
+from supernode_api.inference import Inference
 
 __all__ = [
     "Bound",
@@ -136,7 +137,22 @@ class WorkloadSpec(ApiModel):
         Rule("self.superNode == oldSelf.superNode", "superNode is immutable", field_path=".superNode"),
         Rule("self.model == oldSelf.model", "model is immutable", field_path=".model"),
         Rule("self.stack == oldSelf.stack", "stack is immutable", field_path=".stack"),
-        Rule("self.training == oldSelf.training", "training is immutable", field_path=".training"),
+        Rule(
+            "has(self.training) != has(self.inference)",
+            "a workload needs exactly one of training and inference",
+            field_path=".training",
+        ),
+        Rule(
+            "has(self.training) == has(oldSelf.training) && (!has(self.training) || self.training == oldSelf.training)",
+            "training is immutable",
+            field_path=".training",
+        ),
+        Rule(
+            "has(self.inference) == has(oldSelf.inference) && "
+            "(!has(self.inference) || self.inference == oldSelf.inference)",
+            "inference is immutable",
+            field_path=".inference",
+        ),
         Rule(
             "has(self.pods.managed) == has(oldSelf.pods.managed) && "
             "has(self.pods.selector) == has(oldSelf.pods.selector) && "
@@ -145,7 +161,7 @@ class WorkloadSpec(ApiModel):
             field_path=".pods",
         ),
         Rule(
-            "!has(self.training.parallelism.data) || self.pods == oldSelf.pods",
+            "!has(self.training) || !has(self.training.parallelism.data) || self.pods == oldSelf.pods",
             "pods.managed.nodes is immutable when training.parallelism.data is given",
             field_path=".pods",
         ),
@@ -153,11 +169,12 @@ class WorkloadSpec(ApiModel):
     super_node: Annotated[str, StringConstraints(min_length=1, max_length=40)] = Field(
         description="SuperNode that it runs on. Immutable."
     )
-    model: ModelRef = Field(description="What is trained. Immutable.")
+    model: ModelRef = Field(description="What is trained or served. Immutable.")
     stack: Stack = Field(
         default=Stack.VENDOR_TUNED, description="Software stack: vendor-tuned or open-source. Immutable."
     )
-    training: Training = Field(description="The training run. Immutable.")
+    training: Training | None = Field(default=None, description="A training run. Immutable.")
+    inference: Inference | None = Field(default=None, description="An inference deployment. Immutable.")
     pods: Pods = Field(description="The pods that run it.")
 
 
@@ -196,14 +213,30 @@ class WorkloadPlacement(ApiModel):
 class WorkloadPerformance(ApiModel):
     """What the machine makes of the workload. All zero while a rank is missing."""
 
-    tokens_per_second: DecimalString = Field(default="0", description="Tokens per second of the whole workload.")
+    tokens_per_second: DecimalString = Field(
+        default="0",
+        description="Tokens per second of the whole workload: trained, generated, or read in mode Prefill.",
+    )
     tokens_per_second_per_card: DecimalString = Field(
         default="0", description="Tokens per second for each package in use."
     )
     mfu: DecimalString = Field(
-        default="0", description="Model FLOPs utilisation, 0 to 1, of the BF16 peak, without recompute."
+        default="0",
+        description="Model FLOPs utilisation, 0 to 1, without recompute: training of the BF16 peak, inference of the "
+        "peak in the format of its activations.",
     )
-    step_time_seconds: DecimalString = Field(default="0", description="Seconds of one optimizer step.")
+    step_time_seconds: DecimalString = Field(
+        default="0", description="Seconds of one optimizer step, of one decode step, or of one batch in mode Prefill."
+    )
+    ttft_seconds: DecimalString = Field(
+        default="0", description="Inference: time to the first token of a prompt that waits for no other."
+    )
+    tpot_seconds: DecimalString = Field(
+        default="0", description="Inference: time for each token after the first, as one request sees it."
+    )
+    prompt_tokens_per_second: DecimalString = Field(
+        default="0", description="Inference: prompt tokens per second of the whole workload, cached ones included."
+    )
     bound: Bound | None = Field(
         default=None, description="What the step is mostly bound by: Compute, HBM, Bus, RDMA or Pipeline."
     )
@@ -224,7 +257,7 @@ class WorkloadProgress(ApiModel):
     """Progress is linear between changes of the rate: tokens at a moment and the rate since."""
 
     tokens: int = Field(default=0, ge=0, description="Tokens done at the moment `at`.")
-    steps: int = Field(default=0, ge=0, description="Whole optimizer steps done at that moment.")
+    steps: int = Field(default=0, ge=0, description="Whole optimizer steps, or requests, done at that moment.")
     at: Timestamp = Field(description="The moment, RFC 3339 with microseconds.")
     tokens_per_second: DecimalString = Field(default="0", description="Rate since then.")
 
@@ -264,6 +297,8 @@ class SuperNodeWorkload(Kind):
         PrinterColumn("Ready", ".status.conditions[?(@.type=='Ready')].status", "Summary"),
         PrinterColumn("Reason", ".status.conditions[?(@.type=='Ready')].reason", "Reason of the summary"),
         PrinterColumn("Step", ".status.performance.stepTimeSeconds", "Seconds of a step", wide=True),
+        PrinterColumn("TTFT", ".status.performance.ttftSeconds", "Seconds to the first token", wide=True),
+        PrinterColumn("TPOT", ".status.performance.tpotSeconds", "Seconds for each token after it", wide=True),
         PrinterColumn("Bound", ".status.performance.bound", "What bounds it", wide=True),
         PrinterColumn("Message", ".status.conditions[?(@.type=='Ready')].message", "Message of the summary", wide=True),
         PrinterColumn("Age", ".metadata.creationTimestamp", "Age", "date"),

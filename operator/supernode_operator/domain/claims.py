@@ -75,14 +75,17 @@ def reject_workload(
             f"managed pods may not be created in namespace {workload.metadata.namespace}: "
             "add it to the chart's workloads.namespaces, or use pods.selector",
         )
-    layout = workload.spec.training.parallelism
-    dies = layout.tensor * layout.pipeline * (layout.data or 1)
+    training = workload.spec.training
+    dies, sized = profile.dies_per_server, managed is not None
     if managed is not None:
         dies = managed.nodes * profile.dies_per_server
+    elif training is not None:
+        layout = training.parallelism
+        dies, sized = layout.tensor * layout.pipeline * (layout.data or 1), layout.data is not None
     problem = check_workload(profile, raw["spec"], dies)
     if problem is None:
         return None
-    if managed is None and layout.data is None and problem.reason not in _BEFORE_PODS:
+    if not sized and problem.reason not in _BEFORE_PODS:
         return None  # how many dies there will be is for its pods to say
     named = problem.message.startswith(problem.field)
     return Rejection(Reason(problem.reason), problem.message if named else f"{problem.field}: {problem.message}")
