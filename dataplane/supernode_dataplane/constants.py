@@ -16,11 +16,10 @@ __all__ = [
     "BUFFER_BYTES",
     "COLLECTIVE_VECTOR_SHARE",
     "CONSTANTS",
+    "ERROR_INFERENCE_PERCENT",
     "ERROR_LARGE_PERCENT",
     "ERROR_SMALL_PERCENT",
-    "FIXED_LAYER_SECONDS",
     "GEMM_BACKWARD_RATIO",
-    "GEMM_EFFICIENCY",
     "GRADIENT_BYTES",
     "GRADIENT_OVERLAP",
     "HBM_EFFICIENCY",
@@ -50,13 +49,6 @@ class Constant:
     source: str
 
 
-_GEMM = Constant(
-    "gemm_efficiency",
-    0.70,
-    "share of the BF16 peak",
-    "calibrated",
-    "starting value for BF16 training, vector work between the products included; A2 runs of MindSpeed-LLM agree",
-)
 _ATTENTION = Constant(
     "attention_efficiency",
     0.65,
@@ -91,20 +83,6 @@ _OVERLAP = Constant(
     "share of the gradient collectives that is hidden",
     "assumed",
     "half hides behind backward and the next forward; the effect on LLaMA-3.1-405B is below 2 %",
-)
-_LAYER_VENDOR = Constant(
-    "fixed_layer_seconds[vendor-tuned]",
-    30e-6,
-    "s per layer and forward pass",
-    "calibrated",
-    "DeepSeek-R1 decode with a captured graph needs about 30 us a layer",
-)
-_LAYER_OPEN = Constant(
-    "fixed_layer_seconds[open-source]",
-    126e-6,
-    "s per layer and forward pass",
-    "calibrated",
-    "Qwen3-8B decode needs about 126 us a layer (4.54 ms over 36 layers), hicann/cann-recipes-infer",
 )
 _HOST_VENDOR = Constant(
     "host_step_seconds[vendor-tuned]",
@@ -196,6 +174,13 @@ _ERROR_SMALL = Constant(
     "LLaMA2-7B +15 %, Qwen3-8B +21 %; rounded up; they need a size-dependent efficiency. Left out: LLaMA3.1-8B on A2 "
     "(2,280 tokens/s a card, neither sequence length nor layout stated; taken as 8K this model says 72 % more)",
 )
+_ERROR_INFERENCE = Constant(
+    "error_inference_percent",
+    20.0,
+    "percent",
+    "assumed",
+    "the largest error that most published decode and prefill points may have, until each answer carries its own",
+)
 _LARGE = Constant(
     "large_model_parameters",
     3e10,
@@ -205,14 +190,11 @@ _LARGE = Constant(
 )
 
 CONSTANTS: Final = (
-    _GEMM,
     _ATTENTION,
     _HBM,
     _LINK,
     _POD,
     _OVERLAP,
-    _LAYER_VENDOR,
-    _LAYER_OPEN,
     _HOST_VENDOR,
     _HOST_OPEN,
     _ACTIVATION,
@@ -228,16 +210,15 @@ CONSTANTS: Final = (
     _VECTOR_SHARE,
     _ERROR_LARGE,
     _ERROR_SMALL,
+    _ERROR_INFERENCE,
     _LARGE,
 )
 
-GEMM_EFFICIENCY: Final = _GEMM.value
 ATTENTION_EFFICIENCY: Final = _ATTENTION.value
 HBM_EFFICIENCY: Final = _HBM.value
 LINK_EFFICIENCY: Final = _LINK.value
 POD_EFFICIENCY: Final = _POD.value
 GRADIENT_OVERLAP: Final = _OVERLAP.value
-FIXED_LAYER_SECONDS: Final = {"vendor-tuned": _LAYER_VENDOR.value, "open-source": _LAYER_OPEN.value}
 HOST_STEP_SECONDS: Final = {"vendor-tuned": _HOST_VENDOR.value, "open-source": _HOST_OPEN.value}
 ACTIVATION_BYTES: Final = _ACTIVATION.value
 RECOMPUTED_BYTES: Final = _RECOMPUTED.value
@@ -252,4 +233,5 @@ ATTENTION_BACKWARD_RATIO: Final = _ATTENTION_BACKWARD.value
 COLLECTIVE_VECTOR_SHARE: Final = _VECTOR_SHARE.value
 ERROR_LARGE_PERCENT: Final = _ERROR_LARGE.value
 ERROR_SMALL_PERCENT: Final = _ERROR_SMALL.value
+ERROR_INFERENCE_PERCENT: Final = _ERROR_INFERENCE.value
 LARGE_MODEL_PARAMETERS: Final = _LARGE.value

@@ -129,7 +129,7 @@ def decode_step(pool: Pool, sequences: Number, context: Number) -> DecodeStep:
     whole = _sum_layers(pool, sequences, context, two=False)
     one, breakdown = whole.seconds, whole.breakdown
     two = one
-    if pool.streams != "one" and pool.architecture.is_moe and any_true(pool.expert > 1):
+    if _may_split(pool):
         two = _sum_layers(pool, sequences, context, two=True).seconds
     rest = _outside_layers(pool, sequences, context)
     for cause, seconds in rest.items():
@@ -150,6 +150,12 @@ def decode_step(pool: Pool, sequences: Number, context: Number) -> DecodeStep:
         hbm_bytes=whole.hbm_bytes,
         sent_bytes=whole.sent,
     )
+
+
+def _may_split(pool: Pool) -> bool:
+    """Whether there is something to run beside attention, and the stack (or the user) runs two streams."""
+    wanted = pool.streams == "two" or (pool.streams == "auto" and pool.stack.two_streams)
+    return wanted and pool.architecture.is_moe and any_true(pool.expert > 1)
 
 
 @dataclass(slots=True)

@@ -8,17 +8,19 @@ of :mod:`supernode_dataplane.communication`; what a stack adds beside it has one
 from __future__ import annotations
 
 from supernode_dataplane.communication import Cost
+from supernode_dataplane.stacks import Stack
 
 __all__ = ["exchange_seconds"]
 
 
-def exchange_seconds(cost: Cost, *, size: int, bytes_sent: float, copies: float, imbalance: float) -> float:
-    """Return seconds of one dispatch or combine in a group of ``size`` dies.
+def exchange_seconds(
+    cost: Cost, *, size: int, bytes_sent: float, tokens: float, imbalance: float, stack: Stack
+) -> float:
+    """Return seconds of one dispatch or combine of ``tokens`` in a group of ``size`` dies.
 
-    ``bytes_sent``: of a die with the mean load, those that stay included; ``copies``: tokens x top-k of them. A cost
-    per (token, peer) of scanning the routing, and passes through HBM to stage the copies, belong here: both depend on
-    ``copies`` and ``size`` and on nothing else that the wire does not know.
+    ``bytes_sent``: of a die with the mean load, those that stay included.
     """
-    if size == 1 or not copies:
+    if size == 1 or not tokens:
         return 0.0
-    return cost.latency_seconds + imbalance * bytes_sent / size * cost.seconds_per_byte
+    scan = 0.5 * (stack.dispatch_scan_seconds + stack.combine_scan_seconds) * tokens * size
+    return scan + cost.latency_seconds + imbalance * bytes_sent / size * cost.seconds_per_byte

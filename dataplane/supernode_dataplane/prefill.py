@@ -62,7 +62,7 @@ def prefill_step(pool: Pool, tokens: Number, context: Number, sequences: Number 
     head = head_work(pool, sequences)
     other = head.seconds() + pool.stack.host_seconds
     spread = any_true(pool.expert > 1)
-    faster: Number = spread and pool.streams != "one"
+    faster: Number = spread and (pool.streams == "two" or (pool.streams == "auto" and pool.stack.two_streams))
     if faster and pool.streams == "auto":
         faster = two < one
     layers = choose(faster, two, one)

@@ -10,12 +10,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from supernode_dataplane.constants import FIXED_LAYER_SECONDS
 from supernode_dataplane.errors import ModelError
 from supernode_dataplane.layout import check_layout
 from supernode_dataplane.machine import GradientType, OptimizerSharding, Recompute, TrainingSpec
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.raw_fields import FieldError, read_choice, read_mapping, read_model, read_whole
+from supernode_dataplane.stacks import stack_names
 from supernode_dataplane.state import Problem
 from supernode_dataplane.training import plan_training
 
@@ -32,8 +32,8 @@ def parse_training(spec: Mapping[str, Any]) -> TrainingSpec | Problem:
         layout = read_mapping(training, "parallelism", "spec.training", {})
         model = read_model(read_mapping(spec, "model", "spec"))
         stack = spec.get("stack", "vendor-tuned")
-        if not isinstance(stack, str) or stack not in FIXED_LAYER_SECONDS:
-            raise FieldError("spec.stack", f"must be one of {', '.join(sorted(FIXED_LAYER_SECONDS))}")
+        if not isinstance(stack, str) or stack not in stack_names():
+            raise FieldError("spec.stack", f"must be one of {', '.join(stack_names())}")
         return TrainingSpec(
             model=model,
             stack=stack,

@@ -62,8 +62,14 @@ class Stack:
     """Load of the hottest rank over the mean, where a scenario does not say."""
     attention_cube_share: float
     """Share of the cube and vector cores that the attention stream has when two streams run."""
+    training_gemm_efficiency: float
+    """Share of the BF16 peak that products reach in training."""
+    training_vector_seconds: float
+    """Vector work of a layer's forward pass in training, seconds per token and hidden value; twice that backward."""
     vector_core_bytes_per_second: float
     """What one vector core copies to another server."""
+    two_streams: bool = True
+    """Whether it runs two micro-batches beside one another when that is faster."""
     all_over_rdma: bool = False
     """Whether the MoE exchange takes the network card even inside a server (as DeepEP's low-latency kernels do)."""
 
@@ -95,7 +101,9 @@ def load_stack(name: str) -> Stack:
     if name not in _tables():
         raise StackNotFoundError(name, stack_names())
     values: dict[str, Any] = {figure.name: figure.value for figure in stack_figures(name)}
-    values["all_over_rdma"] = bool(values.get("all_over_rdma", 0.0))
+    for name_of_flag in ("all_over_rdma", "two_streams"):
+        if name_of_flag in values:
+            values[name_of_flag] = bool(values[name_of_flag])
     return Stack(name=name, **values)
 
 

@@ -24,9 +24,7 @@ from supernode_dataplane.constants import (
     ATTENTION_BACKWARD_RATIO,
     ATTENTION_EFFICIENCY,
     COLLECTIVE_VECTOR_SHARE,
-    FIXED_LAYER_SECONDS,
     GEMM_BACKWARD_RATIO,
-    GEMM_EFFICIENCY,
     GRADIENT_BYTES,
     GRADIENT_OVERLAP,
     HBM_EFFICIENCY,
@@ -41,6 +39,7 @@ from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.memory import Memory, plan_memory
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.shares import LayerShare, layer_shares
+from supernode_dataplane.stacks import Stack, load_stack
 from supernode_dataplane.state import Bound, Problem
 
 __all__ = ["EXCHANGES_PER_PASS", "LayerCost", "Pass", "Plan", "StageLoad", "Step", "plan_training", "training_step"]
@@ -93,6 +92,7 @@ class Plan:
     memory: Memory
     head: Pass
     """Forward and backward of the output head, on the last stage."""
+    stack: Stack
     fixed_seconds: float
     """Launch and host time of a layer's forward pass."""
     optimizer_seconds: float
@@ -129,8 +129,9 @@ class Step:
 
 
 @lru_cache(maxsize=1024)
-def plan_training(profile: Profile, spec: TrainingSpec, dies: int) -> Plan | Problem:
-    """Return what a legal layout costs on its dies, or why it does not fit."""
+def plan_training(profile: Profile, spec: TrainingSpec, dies: int, stack: Stack | None = None) -> Plan | Problem:
+    """Return what a legal layout costs on its dies, or why it does not fit; ``stack`` None: the one that spec names."""
+    stack = stack or load_stack(spec.stack)
     memory = plan_memory(spec, dies, profile.hbm_bytes_per_die)
     if isinstance(memory, Problem):
         return memory
@@ -148,10 +149,11 @@ def plan_training(profile: Profile, spec: TrainingSpec, dies: int) -> Plan | Pro
         micro_batches=micro_batches,
         layers=layers_by_stage(spec),
         counts=stage_kinds(spec),
-        kinds=tuple(_layer_cost(profile, spec, share) for share in layer_shares(spec)),
+        kinds=tuple(_layer_cost(profile, spec, share, stack) for share in layer_shares(spec)),
         memory=memory,
-        head=_roofline(profile, head * turns, 0.0, head_bytes * turns),
-        fixed_seconds=FIXED_LAYER_SECONDS[spec.stack],
+        head=_roofline(profile, stack, head * turns, 0.0, head_bytes * turns),
+        stack=stack,
+        fixed_seconds=stack.layer_seconds,
         optimizer_seconds=optimizer_bytes / (profile.hbm_bytes_per_second_per_die * HBM_EFFICIENCY),
         optimizer_bytes=optimizer_bytes,
         host_seconds=HOST_STEP_SECONDS[spec.stack],
@@ -162,23 +164,27 @@ def plan_training(profile: Profile, spec: TrainingSpec, dies: int) -> Plan | Pro
     )
 
 
-def _layer_cost(profile: Profile, spec: TrainingSpec, share: LayerShare) -> LayerCost:
+def _layer_cost(profile: Profile, spec: TrainingSpec, share: LayerShare, stack: Stack) -> LayerCost:
     ratio, gradient = GEMM_BACKWARD_RATIO, spec.gradient_bytes
     moved = WEIGHT_BYTES * share.gemm_parameters + 2.0 * share.activation_bytes
-    forward = _roofline(profile, share.gemm_flops, share.attention_flops, moved)
+    tokens = spec.sequence_length * spec.micro_batch_size / spec.context
+    vector = tokens * spec.model.hidden / spec.tensor * stack.training_vector_seconds
+    forward = _roofline(profile, stack, share.gemm_flops, share.attention_flops, moved, vector=vector)
     backward = _roofline(
         profile,
+        stack,
         share.gemm_flops * ratio,
         share.attention_flops * ATTENTION_BACKWARD_RATIO,
         ratio * moved + gradient * share.gemm_parameters,
+        vector=vector * ratio,
     )
     if not share.plain:
         # Experts are products of their own; the layer waits for the die with the hottest ones.
         weights = WEIGHT_BYTES * share.expert_parameters
         hot = spec.expert_imbalance
-        forward += _roofline(profile, share.expert_flops, 0.0, weights, hot)
+        forward += _roofline(profile, stack, share.expert_flops, 0.0, weights, hot)
         backward += _roofline(
-            profile, share.expert_flops * ratio, 0.0, ratio * weights + gradient * share.expert_parameters, hot
+            profile, stack, share.expert_flops * ratio, 0.0, ratio * weights + gradient * share.expert_parameters, hot
         )
     attention = share.attention_flops / (ATTENTION_EFFICIENCY * profile.bf16_flops_per_die)
     return LayerCost(share, forward, backward, attention)
@@ -205,13 +211,19 @@ def _per_step(spec: TrainingSpec, dies: int, memory: Memory, micro_batches: int)
 
 
 def _roofline(
-    profile: Profile, gemm_flops: float, attention_flops: float, hbm_bytes: float, imbalance: float = 1.0
+    profile: Profile,
+    stack: Stack,
+    gemm_flops: float,
+    attention_flops: float,
+    hbm_bytes: float,
+    imbalance: float = 1.0,
+    vector: float = 0.0,
 ) -> Pass:
     """Return the time of a die with ``imbalance`` times the mean work; FLOPs and bytes of the mean."""
-    compute = imbalance * gemm_flops / GEMM_EFFICIENCY + attention_flops / ATTENTION_EFFICIENCY
+    compute = imbalance * gemm_flops / stack.training_gemm_efficiency + attention_flops / ATTENTION_EFFICIENCY
     cores = compute / profile.bf16_flops_per_die
     memory = hbm_bytes / (profile.hbm_bytes_per_second_per_die * HBM_EFFICIENCY)
-    return Pass(max(cores, memory), gemm_flops + attention_flops, hbm_bytes, memory > cores)
+    return Pass(max(cores, memory) + vector, gemm_flops + attention_flops, hbm_bytes, memory > cores)
 
 
 def _layer_seconds(plan: Plan, kind: LayerCost, costs: LinkCosts) -> dict[str, float]:
@@ -228,13 +240,14 @@ def _layer_seconds(plan: Plan, kind: LayerCost, costs: LinkCosts) -> dict[str, f
     if spec.model.is_moe:
         seconds["expert_parallel"] = 0.0
     if share.exchange_bytes:
-        copies = share.exchange_bytes / (spec.model.hidden * WEIGHT_BYTES)
+        tokens = spec.sequence_length * spec.micro_batch_size / spec.context / spec.tensor
         exchange = exchange_seconds(
             costs.expert,
             size=spec.expert,
             bytes_sent=share.exchange_bytes,
-            copies=copies,
+            tokens=tokens,
             imbalance=spec.expert_imbalance,
+            stack=plan.stack,
         )
         within = costs.expert_tensor
         gather = within.latency_seconds + spec.expert_imbalance * share.exchange_bytes * within.seconds_per_byte

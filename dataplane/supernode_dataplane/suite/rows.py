@@ -1,0 +1,49 @@
+"""The rows of ``data/suite.yaml``: what somebody measured, and what they said of how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+__all__ = ["Row", "load_rows"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One published measurement; ``published`` has one value for each component."""
+
+    id: str
+    set: Literal["calibration", "test"]
+    informative: bool
+    """Whether it counts in median, P90 and coverage."""
+    text: str
+    source: str
+    kind: str
+    given: Mapping[str, Any]
+    published: Mapping[str, float]
+    gate: str
+    """``15``: percent; ``5 pp``: points; ``sign``: true or false."""
+
+    @property
+    def letter(self) -> str:
+        """The class: K kernels, D decode, P prefill, S serving, T training, X other machines, R the rest."""
+        return self.id.split("-")[1][0]
+
+
+@cache
+def load_rows() -> tuple[Row, ...]:
+    """Return all rows in the order of the file."""
+    import yaml  # late: only who validates pays for the reader
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    text = files("supernode_dataplane").joinpath("data", "suite.yaml").read_text(encoding="utf-8")
+    document = yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader
+    rows = []
+    for entry in document["rows"]:
+        entry["gate"] = str(entry["gate"])
+        entry.setdefault("informative", False)
+        rows.append(Row(**entry))
+    return tuple(rows)

@@ -1,0 +1,79 @@
+"""Rows of real serving runs, through the serving loop: fixed-batch formulas miss their queues and interruptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from supernode_dataplane.catalogue import load_model
+from supernode_dataplane.deployment import Pool, Precision, Speculation
+from supernode_dataplane.hardware import Hardware, hardware_of
+from supernode_dataplane.pool_steps import PoolSteps, kv_blocks
+from supernode_dataplane.profile import load_profile
+from supernode_dataplane.serving import Acceptance, AtOnce, ClosedLoop, Engine, Fixed, Group, ServingResult, generate
+from supernode_dataplane.serving import simulate, simulate_disaggregated
+from supernode_dataplane.stacks import Stack
+
+__all__ = ["serving_row"]
+
+_BLOCK = 128
+_STEP_TOKENS = 8192
+
+
+def serving_row(given: Mapping[str, Any], stacks: Mapping[str, Stack]) -> dict[str, float]:
+    """Return mean TPOT and TTFT in milliseconds, and output tokens per second and card, of a served load."""
+    result, cards = _serve(given, stacks[given["stack"]])
+    distributions = result.distributions()
+    return {
+        "TPOT ms": distributions["tpot"].mean * 1e3,
+        "TTFT ms": distributions["ttft"].mean * 1e3,
+        "tokens/s/card": result.tokens_per_second / cards,
+    }
+
+
+def _serve(given: Mapping[str, Any], stack: Stack) -> tuple[ServingResult, float]:
+    hardware = hardware_of(load_profile(given["machine"]))
+    arrivals = ClosedLoop(given["inSystem"]) if "inSystem" in given else AtOnce()
+    load = generate(
+        given["requests"], arrivals=arrivals, inputs=Fixed(given["input"]), outputs=Fixed(given["output"]), seed=0
+    )
+    drafts = given["drafts"]
+    acceptance = Acceptance.from_length(drafts, 1.0 + given["accepted"])
+    pool = _pool(given, stack, hardware, given["dies"], given.get("tensor", 1), given.get("expert", 1), drafts)
+    decode = _group(pool, given, given.get("running", 100_000))
+    if given["mode"] == "Colocated":
+        return simulate(load, decode, acceptance=acceptance), float(pool.cards)
+    dies, count = given["prefillDies"], given["prefillInstances"]
+    prompts = _pool(given, stack, hardware, dies, given["prefillTensor"], 1, 0)
+    prefill = _group(prompts, given, 100_000, count)
+    cards = float(pool.cards) + count * float(prompts.cards)
+    return simulate_disaggregated(load, prefill, decode, acceptance=acceptance), cards
+
+
+def _pool(
+    given: Mapping[str, Any], stack: Stack, hardware: Hardware, dies: int, tensor: int, expert: int, drafts: int
+) -> Pool:
+    weights = given.get("weights", "int8")
+    return Pool(
+        architecture=load_model(given["model"]),
+        hardware=hardware,
+        stack=stack,
+        dies=dies,
+        tensor=tensor,
+        expert=expert,
+        precision=Precision(weights=weights, activations="bf16" if weights == "bf16" else "int8"),
+        speculation=Speculation(drafts=drafts, accepted=given["accepted"] if drafts else 0.0),
+    )
+
+
+def _group(pool: Pool, given: Mapping[str, Any], running: int, instances: int = 1) -> Group:
+    steps = PoolSteps(pool, context=given["input"] + given["output"] / 2, prompt_tokens=float(given["input"]))
+    step_tokens = _STEP_TOKENS * max(1, int(pool.groups))
+    engine = Engine(
+        blocks=kv_blocks(pool, _BLOCK, step_tokens=step_tokens),
+        block_tokens=_BLOCK,
+        max_running=running,
+        step_tokens=step_tokens,
+        prefix_cache=False,
+    )
+    return Group(model=steps, engine=engine, instances=instances)
