@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from supernode_dataplane.fabric import Fabric
 from supernode_dataplane.placing import Placed
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.running import Run
+from supernode_dataplane.runs import Run
 from supernode_dataplane.state import DeviceState, FabricState
 
 __all__ = ["device_state", "fabric_state", "machine_power"]
@@ -32,27 +32,21 @@ def device_state(fabric: Fabric, placed: Sequence[Placed], runs: Sequence[Run | 
     owner = np.full(dies, -1, dtype=np.int64)
     busy, cube, vector, hbm, tokens = (np.zeros(dies) for _ in range(5))
     used = np.full(dies, profile.hbm_idle_bytes)
-    traffic = np.zeros(shape)
+    sent, received = np.zeros(shape), np.zeros(shape)
     for index, (place, run) in enumerate(zip(placed, runs, strict=True)):
         owner[place.dies] = index
-        if run is None or run.tokens_per_second <= 0:
+        if run is None or run.tokens_per_second <= 0 or run.loads is None:
             continue
-        at = place.dies[run.working]
-        per_stage = place.dies.size // len(run.plan.layers)
-
-        def spread(values: list[float], run: Run = run, per_stage: int = per_stage) -> FloatArray:
-            every: FloatArray = np.repeat(np.array(values), per_stage)[run.working]
-            return every
-
-        loads = run.step.loads
-        busy[at] = spread([load.busy for load in loads])
-        cube[at] = spread([load.cube for load in loads])
-        vector[at] = spread([load.vector for load in loads])
-        hbm[at] = spread([load.hbm for load in loads])
-        used[at] = spread(list(run.plan.memory.used_bytes))
+        at, loads = place.dies[run.working], run.loads
+        busy[at] = loads.busy[run.working]
+        cube[at] = loads.cube[run.working]
+        vector[at] = loads.vector[run.working]
+        hbm[at] = loads.hbm[run.working]
+        used[at] = loads.used_bytes[run.working]
         tokens[at] = run.tokens_per_second / at.size
-        traffic[place.dies] = run.port_bytes_per_second
-    bus = traffic.sum(axis=1) / profile.die_bus_bytes_per_second
+        sent[place.dies] = run.port_tx_bytes_per_second
+        received[place.dies] = run.port_rx_bytes_per_second
+    bus = (sent.sum(axis=1) + received.sum(axis=1)) / (2.0 * profile.die_bus_bytes_per_second)
     power = _package_power(profile, cube, hbm, vector, bus) / profile.dies_per_package
     package = power.reshape(-1, profile.dies_per_package).sum(axis=1).repeat(profile.dies_per_package)
     return DeviceState(
@@ -68,8 +62,8 @@ def device_state(fabric: Fabric, placed: Sequence[Placed], runs: Sequence[Run | 
         temperature_celsius=profile.inlet_celsius + profile.celsius_per_watt * package,
         tokens_per_second=tokens,
         port_up=fabric.ports,
-        port_tx_bytes_per_second=traffic,
-        port_rx_bytes_per_second=traffic.copy(),
+        port_tx_bytes_per_second=sent,
+        port_rx_bytes_per_second=received,
     )
 
 
@@ -78,24 +72,31 @@ def fabric_state(fabric: Fabric, runs: Sequence[Run | None]) -> FabricState:
     profile = fabric.profile
     chips, ports = profile.l1_chips, profile.uplinks_per_l1
     up = fabric.uplinks.reshape(chips, ports)
-    leaving = np.zeros((profile.servers, profile.planes))
+    leaving, coming = np.zeros((profile.servers, profile.planes)), np.zeros((profile.servers, profile.planes))
     for run in runs:
         if run is not None:
-            leaving += run.uplink_bytes_per_second
+            leaving += run.uplink_tx_bytes_per_second
+            coming += run.uplink_rx_bytes_per_second
     count = up.sum(axis=1, keepdims=True)
-    per_port = np.divide(leaving.reshape(-1, 1)[:chips], count, out=np.zeros((chips, 1)), where=count > 0)
-    tx = np.where(up, per_port, 0.0)
+
+    def spread(total: FloatArray) -> FloatArray:
+        per_port = np.divide(total.reshape(-1, 1)[:chips], count, out=np.zeros((chips, 1)), where=count > 0)
+        return np.where(up, per_port, 0.0)
+
+    tx, rx = spread(leaving), spread(coming)
     wired = chips > 0 and ports > 0  # switches inside servers alone have no uplinks
-    l2 = tx.reshape(profile.servers, -1, ports).sum(axis=0).reshape(-1) if wired else np.zeros(0)
+    from_l1, to_l1 = (
+        way.reshape(profile.servers, -1, ports).sum(axis=0).reshape(-1) if wired else np.zeros(0) for way in (tx, rx)
+    )
     l1_up = fabric.l1.reshape(-1)
     return FabricState(
         uplink_up=up,
         uplink_tx_bytes_per_second=tx,
-        uplink_rx_bytes_per_second=tx.copy(),
+        uplink_rx_bytes_per_second=rx,
         l1_up=l1_up,
         l2_up=up.reshape(profile.servers, -1, ports).any(axis=0).reshape(-1) if wired else np.zeros(0, dtype=np.bool_),
-        l2_rx_bytes_per_second=l2,
-        l2_tx_bytes_per_second=l2.copy(),
+        l2_rx_bytes_per_second=from_l1,
+        l2_tx_bytes_per_second=to_l1,
         l1_power_watts=np.where(l1_up, profile.switch_chip_watts, 0.0),
         l2_power_watts=np.full(profile.l2_chips, profile.switch_chip_watts),
     )

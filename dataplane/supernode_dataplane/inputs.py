@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from supernode_api.ranges import format_ranges, parse_ranges
-from supernode_dataplane.machine import PartInput, RankInput, ServerInput, WorkloadInput
+from supernode_dataplane.deployment_plan import DeploymentPlan, deployment_of, memory_problem
+from supernode_dataplane.hardware import hardware_of
+from supernode_dataplane.inference_fields import parse_inference
+from supernode_dataplane.machine import PartInput, RankInput, ServerInput, TrainingSpec, WorkloadInput
 from supernode_dataplane.placing import describe_dies
 from supernode_dataplane.profile import Profile, load_profile, profile_names
 from supernode_dataplane.solving import solve
@@ -84,12 +87,11 @@ def solve_inputs(inputs: Inputs) -> MachineState:
 def check_workload(profile: Profile, spec: Mapping[str, Any], dies: int) -> Problem | None:
     """Return why a SuperNodeWorkload.spec can never run on so many dies, or None.
 
-    Checked are the spec's fields, the model, the parallelism and whether it fits into HBM; no pod need exist.
+    Checked are the spec's fields, the model, the parallelism and whether it fits into HBM; no pod need exist. Prefill
+    nodes are whole servers here.
     """
-    training = parse_training(spec)
-    if isinstance(training, Problem):
-        return training
-    return check_training(profile, training, dies, describe_dies(profile, dies))
+    plan = _parse(spec)
+    return plan if isinstance(plan, Problem) else _check(profile, plan, dies)
 
 
 def whole_server_ranks(profile: Profile, servers: Iterable[int]) -> list[dict[str, Any]]:
@@ -109,21 +111,39 @@ def whole_server_ranks(profile: Profile, servers: Iterable[int]) -> list[dict[st
 def _workload(
     profile: Profile, key: str, spec: Mapping[str, Any], ranks: Sequence[RankInput], notes: Sequence[str]
 ) -> WorkloadInput:
-    training = parse_training(spec)
+    plan = _parse(spec)
     expected = expected_ranks(spec)
-    problem = training if isinstance(training, Problem) else None
-    if not isinstance(training, Problem) and expected is not None:
+    problem = plan if isinstance(plan, Problem) else None
+    if not isinstance(plan, Problem) and expected is not None:
         # A managed job's size is known before its pods are: a layout that cannot be is said at once.
-        dies = expected * profile.dies_per_server
-        problem = check_training(profile, training, dies, describe_dies(profile, dies))
+        problem = _check(profile, plan, expected * profile.dies_per_server)
     return WorkloadInput(
         key=key,
-        training=None if isinstance(training, Problem) else training,
+        training=plan if isinstance(plan, TrainingSpec) else None,
+        inference=plan if isinstance(plan, DeploymentPlan) else None,
         ranks=tuple(ranks),
         expected_ranks=expected,
         problem=problem,
         notes=tuple(notes[:_MOST_NOTES]),
     )
+
+
+def _parse(spec: Mapping[str, Any]) -> TrainingSpec | DeploymentPlan | Problem:
+    """Return what a spec runs, or what is wrong with it."""
+    if spec.get("inference") is None:
+        return parse_training(spec)
+    if spec.get("training") is not None:
+        return Problem("InvalidObject", "spec.training", "spec.training and spec.inference: give one of both")
+    return parse_inference(spec)
+
+
+def _check(profile: Profile, plan: TrainingSpec | DeploymentPlan, dies: int) -> Problem | None:
+    text = describe_dies(profile, dies)
+    if isinstance(plan, TrainingSpec):
+        return check_training(profile, plan, dies, text)
+    prefill = plan.prefill_nodes * profile.dies_per_server
+    deployment = deployment_of(plan, hardware_of(profile), dies, prefill, text)
+    return deployment if isinstance(deployment, Problem) else memory_problem(deployment)
 
 
 def _servers(profile: Profile, specs: Iterable[Mapping[str, Any]]) -> tuple[ServerInput, ...]:

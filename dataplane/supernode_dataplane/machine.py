@@ -10,6 +10,7 @@ from typing import Literal
 
 from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.constants import GRADIENT_BYTES, WEIGHT_BYTES
+from supernode_dataplane.deployment_plan import DeploymentPlan
 from supernode_dataplane.state import Problem
 
 __all__ = [
@@ -98,12 +99,13 @@ class TrainingSpec:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadInput:
-    """One workload: its key (namespace/name), what it runs (None with the problem) and its ranks."""
+    """One workload: its key (namespace/name), what it runs (neither with a problem) and its ranks."""
 
     key: str
-    training: TrainingSpec | None
+    training: TrainingSpec | None = None
     ranks: tuple[RankInput, ...] = ()
     expected_ranks: int | None = None
     """Ranks that must run; None: those that are present."""
     problem: Problem | None = None
     notes: tuple[str, ...] = ()
+    inference: DeploymentPlan | None = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from supernode_dataplane.deployment_plan import DeploymentPlan
 from supernode_dataplane.layout import check_layout, replicas
 from supernode_dataplane.machine import PartInput, RankInput, WorkloadInput
 from supernode_dataplane.profile import Profile
@@ -29,7 +30,12 @@ class Placed:
     links: BoolArray
     """Shape (dies of the job, planes)."""
     grid: IntArray | None
-    """Die numbers, (pipeline, replica, tensor), a replica being (data, context); None while it cannot run."""
+    """Die numbers, (pipeline, replica, tensor), a replica being (data, context); inference (1, 1, dies).
+
+    None while it cannot run.
+    """
+    prefill_dies: int = 0
+    """The first so many dies read prompts; disaggregated inference only."""
     problem: Problem | None = None
     waiting: str = ""
     notes: tuple[str, ...] = ()
@@ -55,8 +61,9 @@ def place(profile: Profile, workload: WorkloadInput, taken: BoolArray) -> Placed
     links: list[BoolArray] = []
     notes = list(workload.notes)
     spans, mismatched, idle, empty = [], [], [], []
-    contested = 0
-    for rank in _expected(workload):
+    contested = prefill_dies = 0
+    first_nodes = 0 if workload.inference is None else workload.inference.prefill_nodes
+    for number, rank in enumerate(_expected(workload)):
         held = 0
         for part in rank.parts:
             if not 0 <= part.server < profile.servers:
@@ -72,6 +79,7 @@ def place(profile: Profile, workload: WorkloadInput, taken: BoolArray) -> Placed
                 mismatched.append(rank.rank)
         if len(rank.parts) > 1 and len({part.server for part in rank.parts if part.dies}) > 1:
             spans.append(rank.rank)
+        prefill_dies += held if number < first_nodes else 0
         if not rank.running:
             idle.append(rank.rank)
         elif not held:
@@ -82,11 +90,12 @@ def place(profile: Profile, workload: WorkloadInput, taken: BoolArray) -> Placed
     waiting = _waiting_for_ranks(workload, idle, empty)
     problem, grid = workload.problem, None
     if problem is None and not waiting:
-        problem, waiting, grid = _grid(profile, workload, job)
+        problem, waiting, grid = _grid(profile, workload, job, prefill_dies)
     return Placed(
         dies=job,
         links=np.concatenate(links) if links else np.zeros((0, profile.planes), dtype=np.bool_),
         grid=grid,
+        prefill_dies=prefill_dies,
         problem=problem,
         waiting="" if problem else waiting,
         notes=tuple(notes),
@@ -132,10 +141,15 @@ def _waiting_for_ranks(workload: WorkloadInput, idle: list[int], empty: list[int
     return ""
 
 
-def _grid(profile: Profile, workload: WorkloadInput, job: IntArray) -> tuple[Problem | None, str, IntArray | None]:
+def _grid(
+    profile: Profile, workload: WorkloadInput, job: IntArray, prefill_dies: int
+) -> tuple[Problem | None, str, IntArray | None]:
     spec = workload.training
+    if workload.inference is not None:
+        waiting = _too_few(profile, workload.inference, job.size, prefill_dies)
+        return None, waiting, None if waiting else job.reshape(1, 1, -1)
     if spec is None:
-        return Problem("InvalidObject", "spec", "the workload has no training"), "", None
+        return Problem("InvalidObject", "spec", "the workload has neither training nor inference"), "", None
     product = spec.tensor * spec.context * spec.pipeline * (spec.data or 1)
     if job.size < product:
         split = f"tensor{' x context' if spec.context > 1 else ''} x pipeline"
@@ -145,3 +159,15 @@ def _grid(profile: Profile, workload: WorkloadInput, job: IntArray) -> tuple[Pro
     if problem is not None:
         return problem, "", None
     return None, "", job.reshape(spec.pipeline, replicas(spec, job.size), spec.tensor)
+
+
+def _too_few(profile: Profile, plan: DeploymentPlan, dies: int, prefill_dies: int) -> str:
+    """Return what a deployment waits for when its pods do not hold enough dies yet."""
+    pools = (("prefill", plan.prefill, prefill_dies), ("decode", plan.decode, dies - prefill_dies))
+    for role, split, held in pools:
+        least = 0 if split is None else max(split.tensor, split.expert or 1)
+        have = dies if plan.mode != "Disaggregated" else held
+        if have < least:
+            where = "its pods hold" if plan.mode != "Disaggregated" else f"the pods of its {role} pool hold"
+            return f"{where} {describe_dies(profile, have)}, and a {role} pool needs at least {least}"
+    return ""

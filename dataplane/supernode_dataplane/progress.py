@@ -27,19 +27,22 @@ _DECIMAL: Final = re.compile(r"[0-9]{1,24}(\.[0-9]{1,24})?", re.ASCII)
 
 
 def tokens_per_step(spec: Mapping[str, Any]) -> int:
-    """Return the tokens of one optimizer step: global batch x sequence."""
+    """Return the tokens of one optimizer step (global batch x sequence), or of one request that is served."""
+    inference = spec.get("inference")
+    if inference is not None:
+        return int(inference["inputTokens" if inference["mode"] == "Prefill" else "outputTokens"])
     training = spec["training"]
     return int(training["globalBatchSize"]) * int(training["sequenceLength"])
 
 
 def target_tokens(spec: Mapping[str, Any]) -> int | None:
     """Return the tokens at which a SuperNodeWorkload.spec is complete; None for an endless run."""
-    training = spec["training"]
-    if training.get("tokens") is not None:
-        return int(training["tokens"])
-    if training.get("steps") is not None:
-        return int(training["steps"]) * tokens_per_step(spec)
-    return None
+    inference = spec.get("inference")
+    runs = spec["training"] if inference is None else inference
+    if runs.get("tokens") is not None:
+        return int(runs["tokens"])
+    turns = runs.get("steps" if inference is None else "requests")
+    return None if turns is None else int(turns) * tokens_per_step(spec)
 
 
 def tokens_at(progress: Mapping[str, Any] | None, target: int | None, now_epoch_seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""One workload that runs: its pace on the links it has, and what every die of it does.
+"""One training run: its pace on the links it has, and what every die of it does.
 
 The pace is that of a plan (:mod:`supernode_dataplane.training`) at the link costs of where the dies are. A broken die
 stops its data parallel replica: the others do its micro-batches too, so the rate is (data - lost) / data of the full
@@ -16,35 +16,28 @@ from supernode_dataplane.communication import Cost, LinkView
 from supernode_dataplane.fabric import Fabric, plane_share
 from supernode_dataplane.link_costs import LinkCosts, groups_of, link_costs
 from supernode_dataplane.placing import Placed, names
+from supernode_dataplane.runs import DieLoads, Run
 from supernode_dataplane.training import EXCHANGES_PER_PASS, Plan, Step, training_step
 
-__all__ = ["Run", "run_workload"]
+__all__ = ["TrainingRun", "run_training"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One running workload at one operating point; arrays by position in the job."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRun(Run):
+    """A training run on its dies; what it sends equals what it receives on every port."""
 
     plan: Plan
     step: Step
     seconds: float
     """Of a step, lost replicas counted in; inf when nothing moves."""
-    tokens_per_second: float
     lost_replicas: int
-    working: BoolArray
-    port_bytes_per_second: FloatArray
-    """Shape (dies of the job, planes); sent equals received."""
-    uplink_bytes_per_second: FloatArray
-    """Shape (servers, planes): from and to the servers of this workload."""
-    waiting: str
-    notes: tuple[str, ...]
 
 
-def run_workload(fabric: Fabric, placed: Placed, plan: Plan, free: FloatArray | None) -> Run:
-    """Return the pace of a placed workload; ``free`` (servers, planes) is the uplinks' share that others leave."""
+def run_training(fabric: Fabric, placed: Placed, plan: Plan, free: FloatArray | None) -> TrainingRun:
+    """Return the pace of a placed training run; ``free`` (servers, planes) is the uplinks' share that others leave."""
     profile, grid = fabric.profile, placed.grid
     if grid is None:
         raise ValueError("a workload without a grid cannot run")
@@ -69,18 +62,35 @@ def run_workload(fabric: Fabric, placed: Placed, plan: Plan, free: FloatArray | 
     scale = (working / step.seconds)[:, None] if runs else np.zeros((grid.size, 1))
     uplinks = np.zeros((profile.servers, profile.planes))
     np.add.at(uplinks, servers, outside * scale)
-    return Run(
+    traffic = load * scale
+    return TrainingRun(
         plan=plan,
         step=step,
         seconds=seconds,
+        pace_seconds=step.seconds,
         tokens_per_second=tokens / seconds if runs else 0.0,
         lost_replicas=plan.data - alive,
         working=working & runs,
-        port_bytes_per_second=load * scale,
-        uplink_bytes_per_second=uplinks,
+        port_tx_bytes_per_second=traffic,
+        port_rx_bytes_per_second=traffic,
+        uplink_tx_bytes_per_second=uplinks,
+        uplink_rx_bytes_per_second=uplinks,
+        loads=_loads(plan, step, grid.size) if runs else None,
         waiting=_waiting(fabric, placed, up, alive, bool(np.isfinite(step.seconds))),
         notes=_notes(fabric, placed, costs, plan, up=up, lost=plan.data - alive),
     )
+
+
+def _loads(plan: Plan, step: Step, dies: int) -> DieLoads:
+    """Return what each die does: dies of a stage are alike."""
+    rows = [
+        [load.busy for load in step.loads],
+        [load.cube for load in step.loads],
+        [load.vector for load in step.loads],
+        [load.hbm for load in step.loads],
+        list(plan.memory.used_bytes),
+    ]
+    return DieLoads(*np.repeat(np.array(rows), dies // len(plan.layers), axis=1))
 
 
 def _whole_replicas(healthy: BoolArray, plan: Plan) -> BoolArray:

@@ -7,33 +7,35 @@ fair share by dies, in a few rounds of a fixed point. On a healthy 1:1 fabric no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from supernode_dataplane.constants import (
-    ERROR_LARGE_PERCENT,
-    ERROR_SMALL_PERCENT,
-    LARGE_MODEL_PARAMETERS,
-    POD_EFFICIENCY,
-)
+from supernode_dataplane.constants import POD_EFFICIENCY
+from supernode_dataplane.deployment_plan import Deployment, DeploymentPlan, deployment_of, memory_problem
 from supernode_dataplane.devices import device_state, fabric_state, machine_power
 from supernode_dataplane.fabric import Fabric, build_fabric
+from supernode_dataplane.hardware import hardware_of
+from supernode_dataplane.inference_running import run_deployment
 from supernode_dataplane.machine import ServerInput, WorkloadInput
-from supernode_dataplane.placing import Placed, place
+from supernode_dataplane.placing import Placed, describe_dies, place
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.running import Run, run_workload
-from supernode_dataplane.state import DeviceState, MachineState, Problem, WorkloadResult
+from supernode_dataplane.results import workload_result
+from supernode_dataplane.running import run_training
+from supernode_dataplane.runs import Run
+from supernode_dataplane.state import MachineState, Problem
 from supernode_dataplane.training import Plan, plan_training
 
 __all__ = ["MODEL_VERSION", "solve"]
 
-MODEL_VERSION: Final = "1"
+MODEL_VERSION: Final = "2"
 """Changes whenever equal inputs may give other figures."""
 _ROUNDS: Final = 6
 _SETTLED: Final = 1e-4
 FloatArray = NDArray[np.float64]
+_AnyPlan = Plan | Deployment
 
 
 def solve(
@@ -49,7 +51,14 @@ def solve(
     devices = device_state(fabric, placed, runs)
     state = fabric_state(fabric, runs)
     results = tuple(
-        _result(profile, workload, where, plan, run=run, contended=shares, devices=devices)
+        workload_result(
+            profile,
+            workload.key,
+            where,
+            plan if isinstance(plan, Problem) else run,
+            devices,
+            contended=shares,
+        )
         for workload, where, plan, run, shares in zip(ordered, placed, plans, runs, contended, strict=True)
     )
     return MachineState(
@@ -65,22 +74,35 @@ def solve(
     )
 
 
-def _plan(profile: Profile, workload: WorkloadInput, placed: Placed) -> Plan | Problem | None:
+def _plan(profile: Profile, workload: WorkloadInput, placed: Placed) -> _AnyPlan | Problem | None:
     if placed.problem is not None:
         return placed.problem
-    if placed.grid is None or workload.training is None:
+    if placed.grid is None:
         return None
-    return plan_training(profile, workload.training, int(placed.grid.size))
+    dies = int(placed.grid.size)
+    if workload.inference is not None:
+        return _deployment(profile, workload.inference, dies, placed.prefill_dies)
+    return None if workload.training is None else plan_training(profile, workload.training, dies)
+
+
+@lru_cache(maxsize=64)
+def _deployment(profile: Profile, plan: DeploymentPlan, dies: int, prefill_dies: int) -> Deployment | Problem:
+    """Return the pools of a plan; the last ones are kept, as what runs changes seldom."""
+    text = describe_dies(profile, dies)
+    deployment = deployment_of(plan, hardware_of(profile), dies, prefill_dies, text)
+    return deployment if isinstance(deployment, Problem) else memory_problem(deployment) or deployment
 
 
 def _run_all(
-    fabric: Fabric, placed: Sequence[Placed], plans: Sequence[Plan | Problem | None]
+    fabric: Fabric, placed: Sequence[Placed], plans: Sequence[_AnyPlan | Problem | None]
 ) -> tuple[list[Run | None], list[bool]]:
     """Return every workload's pace, and whether others leave it less than all of the uplinks."""
 
     def run(index: int, free: FloatArray | None) -> Run | None:
         plan = plans[index]
-        return run_workload(fabric, placed[index], plan, free) if isinstance(plan, Plan) else None
+        if isinstance(plan, Deployment):
+            return run_deployment(fabric, placed[index], plan, free)
+        return run_training(fabric, placed[index], plan, free) if isinstance(plan, Plan) else None
 
     runs = [run(index, None) for index in range(len(placed))]
     contended = [False] * len(placed)
@@ -104,7 +126,7 @@ def _run_all(
     for index in sharers:
         first, last = alone[index], runs[index]
         if first is not None and last is not None:
-            contended[index] = last.step.seconds > first.step.seconds * (1 + 1e-9)
+            contended[index] = last.pace_seconds > first.pace_seconds * (1 + 1e-9)
     return runs, contended
 
 
@@ -114,64 +136,10 @@ def _left(fabric: Fabric, runs: Sequence[Run | None], dies: FloatArray, index: i
     others = np.zeros((profile.servers, profile.planes))
     for other, run in enumerate(runs):
         if other != index and run is not None:
-            others += run.uplink_bytes_per_second
+            others += np.maximum(run.uplink_tx_bytes_per_second, run.uplink_rx_bytes_per_second)
     capacity = fabric.uplinks.sum(axis=2) * profile.port_bytes_per_second * POD_EFFICIENCY
     left = 1.0 - np.divide(others, capacity, out=np.ones_like(others), where=capacity > 0)
     total = dies.sum(axis=0)
     fair = np.divide(dies[index], total, out=np.ones_like(total), where=total > 0)[:, None]
     share: FloatArray = np.clip(np.maximum(left, fair), 0.0, 1.0)
     return share
-
-
-def _result(
-    profile: Profile,
-    workload: WorkloadInput,
-    placed: Placed,
-    plan: Plan | Problem | None,
-    *,
-    run: Run | None,
-    contended: bool,
-    devices: DeviceState,
-) -> WorkloadResult:
-    cards = len(set((placed.dies // profile.dies_per_package).tolist()))
-    base = WorkloadResult(
-        key=workload.key,
-        problem=plan if isinstance(plan, Problem) else None,
-        waiting=placed.waiting if run is None else run.waiting,
-        notes=placed.notes,
-        dies=placed.dies.size,
-        cards=cards,
-        spans_servers=placed.spans_servers,
-        links_mismatch=placed.links_mismatch,
-    )
-    if run is None or run.tokens_per_second <= 0 or not isinstance(plan, Plan):
-        return base
-    spec = plan.spec
-    flops = run.tokens_per_second * spec.model.training_flops_per_token(spec.sequence_length)
-    breakdown = dict(run.step.breakdown)
-    if run.lost_replicas:
-        breakdown["lost_replicas"] = run.seconds - run.step.seconds
-    ports = devices.port_up[placed.dies] & placed.links
-    traffic = devices.port_tx_bytes_per_second[placed.dies]
-    notes = run.notes + (("shares short uplinks with other workloads",) if contended else ())
-    large = spec.model.parameters >= LARGE_MODEL_PARAMETERS
-    return WorkloadResult(
-        key=base.key,
-        notes=base.notes + notes,
-        tokens_per_second=run.tokens_per_second,
-        tokens_per_second_per_card=run.tokens_per_second / cards,
-        tokens_per_step=spec.global_batch_size * spec.sequence_length,
-        mfu=flops / (placed.dies.size * profile.bf16_flops_per_die),
-        step_time_seconds=run.seconds,
-        bound=run.step.bound,
-        breakdown_seconds=breakdown,
-        expected_error_percent=ERROR_LARGE_PERCENT if large else ERROR_SMALL_PERCENT,
-        recompute_fraction=plan.memory.recompute,
-        hbm_bytes_per_die=float(devices.hbm_used_bytes[placed.dies].max()),
-        link_utilisation=float(traffic[ports].mean() / profile.port_bytes_per_second) if ports.any() else 0.0,
-        power_watts=float(devices.power_watts[placed.dies].sum()),
-        dies=base.dies,
-        cards=cards,
-        spans_servers=base.spans_servers,
-        links_mismatch=base.links_mismatch,
-    )

@@ -41,6 +41,7 @@ class WorkloadResult:
 
     key: str
     """namespace/name."""
+    kind: Literal["training", "inference"] = "training"
     problem: Problem | None = None
     waiting: str = ""
     """Why its rate is 0 although it is valid; empty while it runs."""
@@ -50,11 +51,23 @@ class WorkloadResult:
     tokens_per_second_per_card: float = 0.0
     """Per package in use (2 dies on a 910C, 1 on a 910B)."""
     tokens_per_step: int = 0
+    """Of an optimizer step; of a request."""
     mfu: float = 0.0
     step_time_seconds: float = 0.0
+    """Of an optimizer step, of a decode step, of a prefill batch where there is no decode."""
+    ttft_seconds: float = 0.0
+    """Inference: to the first token of a prompt that waits for no other."""
+    tpot_seconds: float = 0.0
+    """Inference: for each token after it, as one request sees it."""
+    prompt_tokens_per_second: float = 0.0
+    """Inference: cached ones included."""
     bound: Bound | None = None
     breakdown_seconds: Mapping[str, float] | None = None
-    """Step time by cause: compute, bubble, tensor_parallel, pipeline_p2p, gradient, optimizer, ..."""
+    """Step time by cause: compute, bubble, tensor_parallel, ...; of a decode step projections, core, dispatch, ..."""
+    prefill_breakdown_seconds: Mapping[str, float] | None = None
+    """Of a batch of prompts, where the workload decodes too."""
+    memory_bytes: Mapping[str, float] | None = None
+    """Inference: HBM of the fullest die by use."""
     expected_error_percent: float | None = None
     recompute_fraction: float = 0.0
     hbm_bytes_per_die: float = 0.0

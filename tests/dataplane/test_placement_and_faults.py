@@ -245,7 +245,7 @@ def test_direct_callers_are_held_to_the_machine_too():
     assert state.workloads[0].waiting == "no pod yet"
     assert state.workloads[1].notes == ("rank 0 names server 48, which is not in the machine",)
     assert state.workloads[1].problem is not None
-    assert state.workloads[1].problem.message == "the workload has no training"
+    assert state.workloads[1].problem.message == "the workload has neither training nor inference"
     assert state.devices.healthy.all()
     assert state.digest == ""
 

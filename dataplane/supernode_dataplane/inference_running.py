@@ -1,0 +1,263 @@
+"""One inference deployment that runs: its pace on the links it has, and what every die of it does.
+
+An instance with a broken die stops; the others serve what they can: with a fixed batch so much less, with a fixed
+concurrency so many more sequences each, as far as their caches hold them. At a fixed plan no straggler is dropped:
+links of a lost instance still count in the pace. Disaggregated, the slowest of prefill, decode and the caches on their
+way between both sets the rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernode_dataplane.communication import LinkView
+from supernode_dataplane.deployment_plan import Deployment, RolePool
+from supernode_dataplane.fabric import Fabric, plane_share
+from supernode_dataplane.placing import Placed, names
+from supernode_dataplane.pool_links import PoolLinks, pool_links
+from supernode_dataplane.pool_rates import Rates, deployment_rates
+from supernode_dataplane.profile import Profile
+from supernode_dataplane.runs import DieLoads, Run
+
+__all__ = ["InferenceRun", "run_deployment"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceRun(Run):
+    """A deployment on its dies; ``rates`` is None when nothing moves."""
+
+    deployment: Deployment
+    rates: Rates | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One pool on its dies: which instances are whole, and its links."""
+
+    found: RolePool
+    at: slice
+    dies: IntArray
+    whole: BoolArray
+    """Shape (instances,)."""
+    groups: PoolLinks
+    tensor: PoolLinks
+
+    @property
+    def working(self) -> BoolArray:
+        """Whether each die works."""
+        return np.repeat(self.whole, self.dies.size // self.whole.size)
+
+    @property
+    def moves(self) -> bool:
+        """Whether every pair that must talk has a plane."""
+        return min(self.groups.node_share, self.groups.pod_share, self.tensor.node_share, self.tensor.pod_share) > 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Solution:
+    """All that follows from a deployment, its dies, the links that they hold and which of them work."""
+
+    parts: tuple[_Part, ...]
+    moves: bool
+    rates: Rates | None
+    working: BoolArray
+    ports: tuple[FloatArray, FloatArray]
+    """Sent and received, as in :class:`Run`; so are the next."""
+    uplinks: tuple[FloatArray, FloatArray]
+    loads: DieLoads | None
+
+
+def run_deployment(fabric: Fabric, placed: Placed, deployment: Deployment, free: FloatArray | None) -> InferenceRun:
+    """Return the pace of a placed deployment; ``free`` (servers, planes) is the uplinks' share that others leave."""
+    profile, job = fabric.profile, placed.dies
+    up = fabric.ports[job] & placed.links
+    ports: FloatArray | None = None
+    if not up.all():
+        ports = np.zeros((profile.dies, profile.planes))
+        ports[job] = up
+    share = None
+    if profile.has_bus_between_servers:
+        active = np.bincount(job // profile.dies_per_server, minlength=profile.servers).astype(np.float64)
+        share = plane_share(fabric, active, free)
+    links = tuple(None if array is None else array.tobytes() for array in (ports, share))
+    solution = _solve(profile, deployment, job.tobytes(), fabric.healthy[job].tobytes(), links)
+    return InferenceRun(
+        tokens_per_second=0.0 if solution.rates is None else solution.rates.tokens_per_second,
+        pace_seconds=float("inf") if solution.rates is None else solution.rates.step_seconds,
+        working=solution.working,
+        port_tx_bytes_per_second=solution.ports[0],
+        port_rx_bytes_per_second=solution.ports[1],
+        uplink_tx_bytes_per_second=solution.uplinks[0],
+        uplink_rx_bytes_per_second=solution.uplinks[1],
+        loads=solution.loads,
+        waiting=_waiting(fabric, placed, up, solution),
+        notes=_notes(fabric, placed, up, solution),
+        deployment=deployment,
+        rates=solution.rates,
+    )
+
+
+@lru_cache(maxsize=64)
+def _solve(
+    profile: Profile, deployment: Deployment, job: bytes, healthy: bytes, links: tuple[bytes | None, ...]
+) -> _Solution:
+    """Solve one deployment; places, faults and neighbours change seldom, so the last ones are kept."""
+    dies, works = np.frombuffer(job, dtype=np.int64), np.frombuffer(healthy, dtype=np.bool_)
+    ports, share = links
+    view = LinkView(
+        profile,
+        None if ports is None else np.frombuffer(ports).reshape(profile.dies, profile.planes),
+        None if share is None else np.frombuffer(share).reshape(profile.servers, profile.servers, profile.planes),
+    )
+    parts = _parts(view, dies, works, deployment)
+    between = pool_links(view, dies[None, :]) if len(parts) > 1 else None
+    moves = all(part.moves for part in parts) and (between is None or between.pod_share > 0)
+    rates = None
+    if moves and all(part.whole.any() for part in parts):
+        counts = {part.found.role: int(np.count_nonzero(part.whole)) for part in parts}
+        linked = _linked(deployment, parts, between)
+        rates = deployment_rates(linked, counts.get("prefill", 0), counts.get("decode", 0))
+    return _readings(profile, dies, parts, between, moves=moves, rates=rates)
+
+
+def _parts(view: LinkView, job: IntArray, works: BoolArray, deployment: Deployment) -> tuple[_Part, ...]:
+    parts, first = [], 0
+    for found in deployment.pools:
+        at = slice(first, first + found.dies)
+        instances = job[at].reshape(found.instances, -1)
+        tensor = pool_links(view, instances.reshape(-1, int(found.pool.tensor)))
+        groups = pool_links(view, instances) if float(found.pool.expert) > 1 else tensor
+        whole: BoolArray = np.logical_and.reduce(works[at].reshape(instances.shape), axis=1)
+        parts.append(_Part(found, at, job[at], whole, groups, tensor))
+        first += found.dies
+    return tuple(parts)
+
+
+def _linked(deployment: Deployment, parts: tuple[_Part, ...], between: PoolLinks | None) -> Deployment:
+    """Return the deployment with the hardware that its worst links and its packing leave."""
+    pools = {}
+    for part in parts:
+        every = [part.groups, part.tensor, *([] if between is None else [between])]
+        worst = replace(
+            part.groups,
+            node_share=min(links.node_share for links in every),
+            pod_share=min(links.pod_share for links in every),
+            dies_per_server=min(links.dies_per_server for links in every[:2]),
+            dies_per_card=min(links.dies_per_card for links in every[:2]),
+        )
+        pool = replace(part.found.pool, hardware=worst.apply(part.found.pool.hardware))
+        pools[part.found.role] = replace(part.found, pool=pool)
+    return replace(deployment, prefill=pools.get("prefill"), decode=pools.get("decode"))
+
+
+def _readings(
+    profile: Profile,
+    job: IntArray,
+    parts: tuple[_Part, ...],
+    between: PoolLinks | None,
+    *,
+    moves: bool,
+    rates: Rates | None,
+) -> _Solution:
+    """Return what each die and port reads."""
+    size = job.size
+    local, remote, extra = (np.zeros((size, profile.planes)) for _ in range(3))
+    sent, received = np.zeros((size, 1)), np.zeros((size, 1))
+    working = np.zeros(size, dtype=np.bool_)
+    columns = np.zeros((5, size))
+    for part in parts:
+        if rates is None:
+            break
+        found = rates.pools[part.found.role]
+        scale = part.working[:, None].astype(np.float64)
+        exchanged, reduced = (sum(getattr(w, name) for w in found.work) for name in ("exchanged", "reduced"))
+        local[part.at] = (exchanged * part.groups.local + reduced * part.tensor.local) * scale
+        remote[part.at] = (exchanged * part.groups.remote + reduced * part.tensor.remote) * scale
+        sent[part.at], received[part.at] = found.sent_bytes_per_second * scale, found.received_bytes_per_second * scale
+        working[part.at] = part.working
+        for row, name in enumerate(("busy", "cube", "vector", "hbm")):
+            columns[row, part.at] = min(1.0, sum(getattr(work, name) for work in found.work))
+        columns[4, part.at] = max(profile.hbm_idle_bytes, found.used_bytes)
+    if between is not None:
+        # What one pool hands to the other leaves by all of a die's ways to the rest of the job.
+        ways = between.local + between.remote
+        extra = np.divide(ways, ways.sum(axis=1, keepdims=True), out=extra, where=ways.sum(axis=1, keepdims=True) > 0)
+        away = np.divide(between.remote, ways, out=np.zeros_like(ways), where=ways > 0)
+    else:
+        away = extra
+    servers = job // profile.dies_per_server
+    ports, uplinks = [], []
+    for handed in (sent, received):
+        ports.append(local + remote + handed * extra)
+        beyond = np.zeros((profile.servers, profile.planes))
+        np.add.at(beyond, servers, remote + handed * extra * away)
+        uplinks.append(beyond)
+    return _Solution(
+        parts=parts,
+        moves=moves,
+        rates=rates,
+        working=working,
+        ports=(ports[0], ports[1]),
+        uplinks=(uplinks[0], uplinks[1]),
+        loads=None if rates is None else DieLoads(*columns),
+    )
+
+
+def _waiting(fabric: Fabric, placed: Placed, up: BoolArray, solution: _Solution) -> str:
+    profile = fabric.profile
+
+    def place(die: int) -> str:
+        return f"server {die // profile.dies_per_server} die {die % profile.dies_per_server}"
+
+    for part in solution.parts:
+        if not part.whole.any():
+            broken = part.dies[~fabric.healthy[part.dies]]
+            return (
+                f"{broken.size} dies of its {part.found.role} pool are broken, so that none of {part.whole.size} "
+                f"instances is whole; the first is {place(int(broken[0]))}"
+            )
+    if solution.moves:
+        return ""
+    bare = placed.dies[~up.any(axis=1)]
+    if bare.size:
+        return f"{bare.size} of its dies have no working bus link; the first is {place(int(bare[0]))}"
+    return "two of its dies that must talk have no working plane in common"
+
+
+def _notes(fabric: Fabric, placed: Placed, up: BoolArray, solution: _Solution) -> tuple[str, ...]:
+    notes = []
+    for part in solution.parts:
+        role, groups, tensor = part.found.role, part.groups, part.tensor
+        if tensor.scattered or groups.scattered:
+            kind, count = ("tensor", tensor.scattered) if tensor.scattered else ("expert", groups.scattered)
+            notes.append(
+                f"{count} {kind} groups of its {role} pool are on more servers than they need: lower bandwidth and "
+                "higher latency than inside a server; place each on as few as can be"
+            )
+        lost = part.whole.size - int(np.count_nonzero(part.whole))
+        if lost:
+            notes.append(f"{lost} of {part.whole.size} instances of its {role} pool have a broken die and are lost")
+    held = int(np.count_nonzero(placed.links))
+    if held < placed.links.size:
+        notes.append(f"its containers hold {held} of the {placed.links.size} bus links of its dies")
+    broken = held - int(np.count_nonzero(up))
+    if broken:
+        notes.append(f"{broken} of its bus links are broken; the slowest pair of dies sets the pace")
+    if fabric.common is not None:
+        servers = np.unique(placed.dies // fabric.profile.dies_per_server)
+        hurt = [int(s) for s in servers if not fabric.uplinks[s][fabric.l1[s]].all()]
+        if hurt:
+            notes.append(f"uplinks are broken on servers {names(hurt)}: less bandwidth between servers")
+    if solution.rates is not None and solution.rates.refused > 0:
+        notes.append(
+            f"caches hold {1 - solution.rates.refused:.0%} of the sequences that are asked for; the others wait"
+        )
+    return tuple(notes)

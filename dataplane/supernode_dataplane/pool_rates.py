@@ -1,0 +1,213 @@
+"""A deployment's rates from the operating point of one instance of each pool, and how busy each pool is.
+
+    Prefill, Decode, Colocated   rate of an instance x instances that work
+    Disaggregated                requests/s = the least of what prefill, decode and the links between them take
+
+Sequences that a fixed concurrency asks for beyond what the caches hold wait outside and do not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supernode_dataplane.capacity import cache_bytes
+from supernode_dataplane.decode import DecodeStep
+from supernode_dataplane.deployment import Pool
+from supernode_dataplane.deployment_plan import (
+    Deployment,
+    DeploymentPlan,
+    Role,
+    RolePool,
+    inference_spec,
+    pool_capacity,
+    sequences_per_group,
+)
+from supernode_dataplane.inference import InferencePoint, inference_point
+from supernode_dataplane.pool_work import PoolWork, decode_work, prefill_work
+from supernode_dataplane.prefill import PrefillStep
+from supernode_dataplane.state import Bound
+
+__all__ = ["PoolRates", "Rates", "deployment_rates"]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRates:
+    """What a die of one pool does in the steady state, and what it holds."""
+
+    work: tuple[PoolWork, ...]
+    """Of each phase, already times the share of the time that the pool is in it."""
+    memory: dict[str, float]
+    """HBM of a die by use, bytes: weights, buffers, activations, caches."""
+    sent_bytes_per_second: float = 0.0
+    """Caches that a die hands to the other pool."""
+    received_bytes_per_second: float = 0.0
+
+    @property
+    def used_bytes(self) -> float:
+        """HBM in use on a die."""
+        return sum(self.memory.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """A deployment's steady state."""
+
+    tokens_per_second: float
+    prompt_tokens_per_second: float
+    ttft_seconds: float
+    tpot_seconds: float
+    sequences: float
+    """That run on each tensor group of the decode pool."""
+    refused: float
+    """Share of the concurrency that the caches do not hold."""
+    decode: DecodeStep | None
+    prefill: PrefillStep | None
+    pools: dict[Role, PoolRates]
+    """By role, in the order of their dies."""
+    flops_per_second: float
+    """Of the model, all instances together: products and uncompressed attention, cached prompt tokens left out."""
+    peak: float
+    """Of a die in the format that products are computed in, operations per second."""
+    bound: Bound
+    """What the busiest pool's time is mostly made of."""
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of a decode step; of a batch in mode Prefill."""
+        step = self.decode if self.decode is not None else self.prefill
+        return 0.0 if step is None else float(step.seconds)
+
+
+def deployment_rates(deployment: Deployment, prefill_instances: int, decode_instances: int) -> Rates:
+    """Return what the instances that work make of a deployment whose weights fit."""
+    plan, decode = deployment.plan, deployment.decode
+    sequences = wanted = 0.0
+    if decode is not None:
+        wanted = sequences_per_group(plan, decode, decode_instances)
+        capacity, _ = pool_capacity(deployment, decode)
+        sequences = min(wanted, float(capacity.sequences))
+    # A step serves whole sequences: with less than one for each group, some groups have none.
+    step_sequences = max(1.0, sequences) if decode is not None else 0.0
+    point = inference_point(inference_spec(deployment, step_sequences))
+    filled = sequences / step_sequences if step_sequences else 1.0
+    requests, shares = _requests(deployment, point, prefill_instances, decode_instances, filled)
+    pools: dict[Role, PoolRates] = {}
+    for found, instances in ((deployment.prefill, prefill_instances), (deployment.decode, decode_instances)):
+        if found is not None:
+            pools[found.role] = _pool_rates(
+                deployment, found, point, shares=shares, requests=requests / instances, sequences=sequences
+            )
+    any_pool = deployment.pools[0].pool
+    return Rates(
+        tokens_per_second=requests * plan.tokens_per_request,
+        prompt_tokens_per_second=0.0 if plan.mode == "Decode" else requests * plan.input_tokens,
+        ttft_seconds=float(point.ttft_seconds),
+        tpot_seconds=float(point.tpot_seconds),
+        sequences=sequences,
+        refused=1.0 - sequences / wanted if wanted else 0.0,
+        decode=point.decode,
+        prefill=point.prefill,
+        pools=pools,
+        flops_per_second=requests * _flops_per_request(plan),
+        peak=any_pool.hardware.peak(any_pool.precision.activations),
+        bound=_bound(pools),
+    )
+
+
+def _requests(
+    deployment: Deployment, point: InferencePoint, prefill_instances: int, decode_instances: int, filled: float
+) -> tuple[float, dict[str, float]]:
+    """Return requests per second of the deployment, and the share of its time that each phase takes of its pool."""
+    plan = deployment.plan
+    alone = float(point.tokens_per_second) / plan.tokens_per_request
+    if plan.mode != "Disaggregated":
+        instances = prefill_instances if plan.mode == "Prefill" else decode_instances
+        shares = {"decode": float(point.decode_share), "prefill": float(point.prefill_share)}
+        return alone * instances * filled, shares
+    assert deployment.prefill is not None
+    assert deployment.decode is not None
+    seconds = {
+        "prefill": float(point.prefill_share) / alone / prefill_instances,
+        "decode": float(point.decode_share) / alone / decode_instances / filled,
+    }
+    limits = []
+    for found, instances, step in (
+        (deployment.prefill, prefill_instances, point.prefill),
+        (deployment.decode, decode_instances, point.decode),
+    ):
+        assert step is not None
+        wire = float(step.sent_bytes) / _way_out(found.pool) / float(step.seconds)
+        handed = _handed_bytes(deployment.prefill.pool, plan) / (instances * float(found.pool.dies))
+        limits.append(max(seconds[found.role], seconds[found.role] * wire + handed / _way_out(found.pool)))
+    requests = 1.0 / max(limits)
+    return requests, {role: requests * each for role, each in seconds.items()}
+
+
+def _way_out(pool: Pool) -> float:
+    return pool.hardware.pod_bytes_per_second or pool.hardware.rdma_bytes_per_second
+
+
+def _handed_bytes(pool: Pool, plan: DeploymentPlan) -> float:
+    """Return the caches of one prompt, of all dies of its tensor group together."""
+    return float(cache_bytes(pool, float(plan.input_tokens))) * float(pool.tensor)
+
+
+def _pool_rates(
+    deployment: Deployment,
+    found: RolePool,
+    point: InferencePoint,
+    *,
+    shares: dict[str, float],
+    requests: float,
+    sequences: float,
+) -> PoolRates:
+    """Return the readings of a die; ``requests`` are those of one instance per second."""
+    plan, pool = deployment.plan, found.pool
+    capacity, _ = pool_capacity(deployment, found)
+    held, context = sequences, plan.input_tokens + plan.output_tokens / 2.0
+    work = []
+    if found.role == "decode":
+        assert point.decode is not None
+        work.append(decode_work(pool, point.decode, max(1.0, sequences), context).scaled(shares["decode"]))
+    else:
+        held, context = float(plan.prompts), float(plan.input_tokens)
+    reads_prompts = found.role == "prefill" or plan.mode == "Colocated"
+    if reads_prompts:
+        assert point.prefill is not None
+        cached = plan.input_tokens * plan.cached_share
+        new = plan.input_tokens - cached
+        step = prefill_work(pool, point.prefill, new * plan.prompts, cached + new / 2.0)
+        work.append(step.scaled(shares["prefill"]))
+    memory = {
+        "weights": float(capacity.weights),
+        "buffers": float(capacity.buffers),
+        "activations": float(capacity.activations),
+        "caches": held * float(cache_bytes(pool, context)),
+    }
+    handed = 0.0
+    if plan.mode == "Disaggregated":
+        assert deployment.prefill is not None
+        handed = requests * _handed_bytes(deployment.prefill.pool, plan) / float(pool.dies)
+    sends = found.role == "prefill"
+    return PoolRates(tuple(work), memory, handed if sends else 0.0, 0.0 if sends else handed)
+
+
+def _flops_per_request(plan: DeploymentPlan) -> float:
+    model, new = plan.model, 1.0 - plan.cached_share
+    flops = 0.0
+    if plan.mode != "Decode":
+        context = plan.input_tokens * (plan.cached_share + new / 2.0)
+        flops += plan.input_tokens * new * (model.matmul_flops_per_token + model.attention_flops(context))
+    if plan.mode != "Prefill":
+        context = plan.input_tokens + plan.output_tokens / 2.0
+        flops += plan.output_tokens * (model.matmul_flops_per_token + model.attention_flops(context))
+    return float(flops)
+
+
+def _bound(pools: dict[Role, PoolRates]) -> Bound:
+    totals: dict[Bound, float] = {}
+    busiest = max(pools.values(), key=lambda pool: sum(sum(work.causes.values()) for work in pool.work))
+    for work in busiest.work:
+        for bound, share in work.causes.items():
+            totals[bound] = totals.get(bound, 0.0) + share
+    return max(totals, key=totals.__getitem__)

@@ -1,0 +1,125 @@
+"""What a mean die of a pool does at one operating point: cores, HBM, bytes on its links, bytes in its memory.
+
+Per second of work of the pool; a pool that waits for another one, or for prompts, does so much less. Waiting is neither
+work nor traffic. All-reduce: the algorithm that is fastest says what travels (2 m / n to each of n, or m to each).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from supernode_dataplane.constants import COLLECTIVE_VECTOR_SHARE
+from supernode_dataplane.decode import DecodeStep
+from supernode_dataplane.deployment import Pool
+from supernode_dataplane.exchange import halving_doubling_seconds, one_shot_seconds, ring_seconds
+from supernode_dataplane.prefill import PrefillStep
+from supernode_dataplane.state import Bound
+
+__all__ = ["PoolWork", "decode_work", "prefill_work"]
+
+_CORES = ("projections", "core", "feed_forward", "head")
+_COLLECTIVES = ("dispatch", "combine", "exchange", "all_reduce")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolWork:
+    """Shares are of the time that the pool works; bytes are per second of it, of one die."""
+
+    seconds: float
+    busy: float
+    cube: float
+    vector: float
+    hbm: float
+    exchanged: float
+    """Bytes that a die sends evenly to its expert ranks, itself counted in."""
+    reduced: float
+    """The same to its tensor group."""
+    causes: Mapping[Bound, float]
+    """Shares of the time by what bounds them."""
+
+    def scaled(self, share: float) -> PoolWork:
+        """Return the work of a pool that works a share of the time."""
+        return PoolWork(
+            self.seconds,
+            self.busy * share,
+            self.cube * share,
+            self.vector * share,
+            self.hbm * share,
+            self.exchanged * share,
+            self.reduced * share,
+            {bound: part * share for bound, part in self.causes.items()},
+        )
+
+
+def decode_work(pool: Pool, step: DecodeStep, sequences: float, context: float) -> PoolWork:
+    """Return what a die does in decode steps of ``sequences`` on each tensor group."""
+    queries = float(pool.speculation.queries)
+    core = sum(
+        group.count * group.attention.decode_core_flops(context) * sequences * queries / pool.tensor
+        for group in pool.architecture.kinds
+    )
+    return _work(pool, step, core, sequences * queries)
+
+
+def prefill_work(pool: Pool, step: PrefillStep, tokens: float, context: float) -> PoolWork:
+    """Return what a die does in batches of ``tokens`` new prompt tokens of a tensor group at a mean context."""
+    core = sum(
+        group.count * group.attention.prefill_core_flops(context) * tokens / pool.tensor
+        for group in pool.architecture.kinds
+    )
+    return _work(pool, step, core, tokens)
+
+
+def _work(pool: Pool, step: DecodeStep | PrefillStep, core_flops: float, tokens: float) -> PoolWork:
+    hardware, stack, causes, seconds = pool.hardware, pool.stack, step.breakdown, float(step.seconds)
+    products = max(0.0, float(step.flops) - core_flops)
+    peak, core_peak = hardware.peak(pool.precision.activations), hardware.peak("bf16")
+    cores = sum(causes.get(cause, 0.0) for cause in _CORES) + causes.get("draft", 0.0)
+    collectives = sum(causes.get(cause, 0.0) for cause in _COLLECTIVES)
+    vector = causes["vector"]
+    moved = float(step.hbm_bytes) / hardware.hbm_bytes_per_second
+    computed = products / peak + core_flops / core_peak
+    by_hbm = moved / stack.hbm_efficiency > products / (peak * stack.gemm_efficiency) + core_flops / (
+        core_peak * stack.attention_efficiency
+    )
+    spread = float(pool.expert) > 1
+    far = spread and (stack.all_over_rdma or float(pool.expert) > hardware.dies_per_server)
+    over_rdma = not hardware.pod_bytes_per_second and (far or float(pool.tensor) > hardware.dies_per_server)
+    bounds: dict[Bound, float] = {"Compute": 0.0, "HBM": 0.0, "Bus": 0.0, "RDMA": 0.0}
+    bounds["HBM" if by_hbm else "Compute"] += cores
+    bounds["RDMA" if over_rdma else "Bus"] += collectives
+    bounds["Compute"] += vector + sum(causes.get(cause, 0.0) for cause in ("fixed", "host", "waiting"))
+    return PoolWork(
+        seconds=seconds,
+        busy=min(1.0, (cores + vector + collectives) / seconds),
+        cube=min(1.0, computed / seconds),
+        vector=min(1.0, (vector + collectives * COLLECTIVE_VECTOR_SHARE) / seconds),
+        hbm=min(1.0, moved / seconds),
+        exchanged=_exchanged(pool, float(step.sent_bytes)) / seconds,
+        reduced=_reduced(pool, tokens) / seconds,
+        causes={bound: part / seconds for bound, part in bounds.items()},
+    )
+
+
+def _exchanged(pool: Pool, sent: float) -> float:
+    """Return what ranks send to all, from what leaves their package by any wire."""
+    if float(pool.expert) <= 1 or sent <= 0:
+        return 0.0
+    if pool.stack.all_over_rdma and not pool.hardware.pod_bytes_per_second:
+        return 0.0  # nothing of it takes a port of the bus
+    wire = pool.hardware.wire(1.0, float(pool.expert))
+    outside = float(wire.node + wire.pod + wire.rdma)
+    return sent / outside if outside else 0.0
+
+
+def _reduced(pool: Pool, tokens: float) -> float:
+    ranks, hardware = float(pool.tensor), pool.hardware
+    if ranks <= 1:
+        return 0.0
+    size = 2.0 * tokens * pool.architecture.hidden
+    halves = min(ring_seconds(hardware, size, ranks), halving_doubling_seconds(hardware, size, ranks))
+    volume = ranks if one_shot_seconds(hardware, size, ranks, pool.stack) < halves else 2.0
+    spread = float(pool.expert) > 1
+    times = sum(group.count * (1 if group.feed_forward.is_moe and spread else 2) for group in pool.architecture.kinds)
+    return times * size * volume

@@ -1,0 +1,102 @@
+"""From a run to what its workload is told: rates, times, what bounds it, memory. One function for each kind of run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from supernode_dataplane.constants import (
+    ERROR_INFERENCE_PERCENT,
+    ERROR_LARGE_PERCENT,
+    ERROR_SMALL_PERCENT,
+    LARGE_MODEL_PARAMETERS,
+)
+from supernode_dataplane.inference_running import InferenceRun
+from supernode_dataplane.placing import Placed
+from supernode_dataplane.pool_rates import Rates
+from supernode_dataplane.profile import Profile
+from supernode_dataplane.running import TrainingRun
+from supernode_dataplane.runs import Run
+from supernode_dataplane.state import DeviceState, Problem, WorkloadResult
+
+__all__ = ["workload_result"]
+
+
+def workload_result(
+    profile: Profile, key: str, placed: Placed, outcome: Run | Problem | None, devices: DeviceState, *, contended: bool
+) -> WorkloadResult:
+    """Return the result of one workload; ``outcome`` is its run, why it has none, or None while it waits."""
+    cards = len(set((placed.dies // profile.dies_per_package).tolist()))
+    run = outcome if isinstance(outcome, Run) else None
+    base = WorkloadResult(
+        key=key,
+        problem=outcome if isinstance(outcome, Problem) else None,
+        waiting=placed.waiting if run is None else run.waiting,
+        notes=placed.notes,
+        dies=placed.dies.size,
+        cards=cards,
+        spans_servers=placed.spans_servers,
+        links_mismatch=placed.links_mismatch,
+    )
+    if run is None or run.tokens_per_second <= 0:
+        return base
+    ports = devices.port_up[placed.dies] & placed.links
+    traffic = devices.port_tx_bytes_per_second[placed.dies]
+    common = replace(
+        base,
+        waiting="",
+        notes=base.notes + run.notes + (("shares short uplinks with other workloads",) if contended else ()),
+        tokens_per_second=run.tokens_per_second,
+        tokens_per_second_per_card=run.tokens_per_second / cards,
+        hbm_bytes_per_die=float(devices.hbm_used_bytes[placed.dies].max()),
+        link_utilisation=float(traffic[ports].mean() / profile.port_bytes_per_second) if ports.any() else 0.0,
+        power_watts=float(devices.power_watts[placed.dies].sum()),
+    )
+    if isinstance(run, TrainingRun):
+        return _training(profile, common, run)
+    if isinstance(run, InferenceRun) and run.rates is not None:
+        return _inference(common, run, run.rates)
+    raise TypeError(f"no results for a {type(run).__name__}")
+
+
+def _training(profile: Profile, common: WorkloadResult, run: TrainingRun) -> WorkloadResult:
+    spec = run.plan.spec
+    flops = run.tokens_per_second * spec.model.training_flops_per_token(spec.sequence_length)
+    breakdown = dict(run.step.breakdown)
+    if run.lost_replicas:
+        breakdown["lost_replicas"] = run.seconds - run.step.seconds
+    large = spec.model.parameters >= LARGE_MODEL_PARAMETERS
+    return replace(
+        common,
+        tokens_per_step=spec.global_batch_size * spec.sequence_length,
+        mfu=flops / (common.dies * profile.bf16_flops_per_die),
+        step_time_seconds=run.seconds,
+        bound=run.step.bound,
+        breakdown_seconds=breakdown,
+        expected_error_percent=ERROR_LARGE_PERCENT if large else ERROR_SMALL_PERCENT,
+        recompute_fraction=run.plan.memory.recompute,
+    )
+
+
+def _inference(common: WorkloadResult, run: InferenceRun, rates: Rates) -> WorkloadResult:
+    step = rates.decode if rates.decode is not None else rates.prefill
+    fullest = max(rates.pools.values(), key=lambda pool: pool.used_bytes)
+    return replace(
+        common,
+        kind="inference",
+        tokens_per_step=run.deployment.plan.tokens_per_request,
+        mfu=rates.flops_per_second / (common.dies * rates.peak),
+        step_time_seconds=rates.step_seconds,
+        ttft_seconds=rates.ttft_seconds,
+        tpot_seconds=rates.tpot_seconds,
+        prompt_tokens_per_second=rates.prompt_tokens_per_second,
+        bound=rates.bound,
+        breakdown_seconds=None if step is None else _plain(step.breakdown),
+        prefill_breakdown_seconds=_plain(rates.prefill.breakdown) if rates.decode and rates.prefill else None,
+        memory_bytes=fullest.memory,
+        expected_error_percent=ERROR_INFERENCE_PERCENT,
+    )
+
+
+def _plain(breakdown: Mapping[str, float]) -> dict[str, float]:
+    return {cause: float(seconds) for cause, seconds in breakdown.items() if float(seconds) != 0.0}
