@@ -26,8 +26,10 @@ def collect(quick: bool, rest_seconds: int) -> Iterator[Row]:
     """Run the measurements, the cheap ones first."""
     import bench_cluster
     import bench_processes
+    import bench_serving
 
     yield from bench_processes.measure()
+    yield from bench_serving.measure()
     if not quick:
         yield from bench_cluster.measure(rest_seconds)
 

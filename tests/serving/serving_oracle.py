@@ -143,9 +143,8 @@ class Server:
                 self.cache.append(entry)
         self.trim()
 
-    def preempt(self) -> bool:
+    def preempt(self) -> None:
         """Preempt until the decoding sequences can take a step."""
-        any_ = False
         while any(seq.to_read == 0 for seq in self.running) and self.held() > self.engine.blocks:
             seq = self.running.pop()
             computed = seq.read // self.prefix_tokens if seq.to_read else len(seq.shared)
@@ -153,8 +152,6 @@ class Server:
             seq.to_read = seq.read = 0
             seq.preemptions += 1
             self.waiting.insert(0, seq)
-            any_ = True
-        return any_
 
     def schedule(self, now: Any) -> None:
         self.chunks, self.decoders, self.end = [], [], None
@@ -173,14 +170,14 @@ class Server:
                 self.preempt()
                 self.decoders = list(self.running)
         else:
-            preempted = self.preempt()
+            self.preempt()
             budget -= self.query * sum(seq.to_read == 0 for seq in self.running)
             for seq in self.running:
                 if seq.to_read and budget > 0:
                     new = min(seq.to_read - seq.read, budget)
                     self.chunks.append((seq, new))
                     budget -= new
-            while not preempted and budget > 0 and self.waiting and self.fits(self.waiting[0]):
+            while budget > 0 and self.waiting and self.fits(self.waiting[0]):
                 seq = self.waiting[0]
                 new, _ = self.prefill_of(seq)
                 self.admit(seq)

@@ -114,6 +114,16 @@ def test_with_its_whole_output_reserved_nobody_is_preempted() -> None:
     assert result.completed.tolist() == [43, 86]
 
 
+def test_blocks_of_a_prompt_that_was_not_read_to_its_end_are_nobodys() -> None:
+    load = requests([(0, 4, 8), (20, 13, 1)], prefixes=[[9], [1, 2, 3, 4]], prefix_block_tokens=4)
+    one = group(FLAT, blocks=20, block_tokens=1, watermark=0, prefill="chunked", step_tokens=2)
+    result = simulate(load, one)
+    # The second is admitted at 24, reads 1 token in each of three steps beside the first, and is preempted at 60.
+    # The first ends 4 steps later, at 100; then all 13 tokens are read, 2 a step: 6 x 12 + 11 s.
+    assert result.preemptions.tolist() == [0, 1]
+    assert result.completed.tolist() == [100, 100 + 83]
+
+
 def test_a_watermark_keeps_blocks_free_unless_nothing_else_runs() -> None:
     load = requests([(0, 3, 4), (0, 3, 4)])
     result = simulate(load, group(FLAT, blocks=10, block_tokens=1, watermark=0.3))
@@ -145,6 +155,14 @@ def test_apart_the_first_token_comes_with_the_cache_and_decoding_is_never_stoppe
     assert simulate_disaggregated(requests([(0, 20, 1)]), group(FLAT, **ROOMY), group(FLAT, **ROOMY)).e2e.tolist() == [
         30
     ]
+
+
+def test_sequences_that_come_with_their_cache_take_their_part_of_the_budget() -> None:
+    load = requests([(0, 10, 3), (0, 10, 3)])
+    decode = group(FLAT, **ROOMY, prefill="chunked", step_tokens=1)
+    result = simulate_disaggregated(load, group(FLAT, **ROOMY), decode)
+    assert result.ttft.tolist() == [50, 50]
+    assert result.completed.tolist() == [70, 90]
 
 
 def test_accepted_drafts_give_fewer_events_and_the_same_tokens() -> None:
@@ -222,8 +240,16 @@ def test_a_prefix_block_must_be_whole_blocks() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"blocks": 0}, {"block_tokens": 0}, {"max_running": 0}, {"step_tokens": 0}, {"watermark": 1}, {"prefill": "x"}, {"reserve": "x"}],
-)  # fmt: skip
+    [
+        {"blocks": 0},
+        {"block_tokens": 0},
+        {"max_running": 0},
+        {"step_tokens": 0},
+        {"watermark": 1},
+        {"prefill": "x"},
+        {"reserve": "x"},
+    ],
+)
 def test_an_engine_that_cannot_be_names_its_field(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidServingError, match=rf"engine.{next(iter(change))}: .+; give"):
         Engine(**{"blocks": 5, **change})
@@ -231,8 +257,15 @@ def test_an_engine_that_cannot_be_names_its_field(change: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize(
     "change",
-    [{"inputs": [0]}, {"outputs": [0]}, {"arrivals": [-1]}, {"arrivals": [float("inf")]}, {"prefixes": []}, {"concurrency": 0}],
-)  # fmt: skip
+    [
+        {"inputs": [0]},
+        {"outputs": [0]},
+        {"arrivals": [-1]},
+        {"arrivals": [float("inf")]},
+        {"prefixes": []},
+        {"concurrency": 0},
+    ],
+)
 def test_requests_that_cannot_be_name_their_field(change: dict[str, Any]) -> None:
     rows = [(change.pop("arrivals", [0])[0], change.pop("inputs", [1])[0], change.pop("outputs", [1])[0])]
     with pytest.raises(InvalidServingError, match=r"requests\.\w+: .+; give"):

@@ -11,7 +11,7 @@ first step that ends at or after its arrival). At the end of a run the scheduler
    Chunked: sequences that decode take their query tokens of the budget, then the prompt that is under way, then
    admissions as above. One step does it all. Blocks are taken for the whole prompt at its admission.
 2. Before sequences decode, while their blocks do not suffice: the one admitted last goes back to the front of the queue
-   and loses its blocks. Chunked: nobody is admitted in a step that preempted.
+   and loses its blocks.
 
 A prefill gives a sequence its next token; one that was preempted reads its prompt and all that it had emitted again,
 and that prefill stands for its next decode step. A request that comes with its KV (disaggregated) is admitted without
@@ -206,19 +206,19 @@ class Instance:
             return self._make_run(now, chunks, decoding=False)
         if not self._decoders.count:
             return None
-        preempted = self._preempt()
-        return self._make_run(now, [], decoding=True, once=preempted and self._head_fits())
+        self._preempt()
+        return self._make_run(now, [], decoding=True)
 
     def _plan_mixed(self, now: float) -> _Run | None:
         chunks: list[_Chunk] = []
-        preempted = self._preempt()
+        self._preempt()
         left = self._engine.step_tokens - self._query * self._decoders.count
         if self._partial is not None and left > 0:
             partial = self._partial
             partial.new = min(partial.length - partial.cached, left)
             chunks.append(partial)
             left -= partial.new
-        while not preempted and left > 0 and self._head_fits():
+        while left > 0 and self._head_fits():
             chunk = self._admit(*self._new_tokens(self._waiting[0]))
             if chunk is None:
                 left -= self._query
@@ -229,9 +229,9 @@ class Instance:
         if not chunks and not self._decoders.count:
             return None
         decoding = self._decoders.count > 0
-        return self._make_run(now, chunks, decoding=decoding, once=preempted and self._head_fits())
+        return self._make_run(now, chunks, decoding=decoding)
 
-    def _make_run(self, now: float, chunks: list[_Chunk], *, decoding: bool, once: bool = False) -> _Run:
+    def _make_run(self, now: float, chunks: list[_Chunk], *, decoding: bool) -> _Run:
         decoders = self._decoders
         batch = decoders.count if decoding else 0
         tokens, pairs, steps = 0, 0, 1
@@ -248,8 +248,6 @@ class Instance:
             beta += per_context * decoders.slope
             most = decoders.until_completion()
             steps = self._memory.steps_within(min(most, steps) if chunks else most)
-        if once:
-            steps = 1
         cuttable = not chunks and not self._waiting and self._admitted < self._engine.max_running
         return _Run(now, alpha, beta, steps, decoding, chunks, cuttable)
 
@@ -294,15 +292,16 @@ class Instance:
         self._prompt_tokens += new + cached
         return _Chunk(request, new, cached, new + cached)
 
-    def _preempt(self) -> bool:
-        """Preempt the sequences admitted last until the others have blocks for a step; return whether it did."""
-        if not self._memory.is_short():
-            return False
+    def _preempt(self) -> None:
+        """Preempt the sequences admitted last until the others have blocks for a step.
+
+        The last of them is now first in the queue, and cannot come back before another sequence ends: what it gave up
+        was more than was free without it, and it will need no less.
+        """
         while self._decoders.count and self._memory.is_short():
             number, request = self._admissions.pop()
             if self._jobs.order[request] == number:
                 self._give_up(request)
-        return True
 
     def _give_up(self, request: int) -> None:
         jobs, ledger = self._jobs, self._ledger
