@@ -1,4 +1,4 @@
-"""The command line: `supernode get` and `supernode simulate`.
+"""The command line: `supernode get`, `simulate` and what :mod:`supernode_cli.machines` adds.
 
 Imports of the data plane, rich and the kubernetes client happen inside the commands: `supernode simulate` must answer
 in under a second from a cold start.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supernode_cli.errors import CliError
+from supernode_cli.machines import claims
 
 if TYPE_CHECKING:
     from supernode_cli.report import Report
@@ -81,6 +82,9 @@ def simulate(path: str, output: str) -> None:
     if workload.message:
         raise CliError(f"{path}: {workload.message.removeprefix('spec.')}")
     _print([report], output)
+
+
+cli.add_command(claims)
 
 
 def _only(report: Report, namespace: str | None) -> Report:

@@ -1,0 +1,31 @@
+"""`supernode claims`: a table for people, the same values as JSON."""
+
+from __future__ import annotations
+
+import json
+
+import yaml
+from click.testing import CliRunner
+
+from supernode_cli.main import cli
+
+
+def test_the_table_has_ours_the_published_value_and_a_verdict() -> None:
+    result = CliRunner().invoke(cli, ["claims"])
+    assert result.exit_code == 0, result.output
+    row = next(line for line in result.stdout.splitlines() if "compute of the machine" in line)
+    assert "288.8" in row
+    assert "300" in row
+    assert "holds" in row
+    assert "does not hold" in result.stdout.splitlines()[-1]
+
+
+def test_json_and_yaml_have_every_reading_with_its_definition() -> None:
+    as_json = CliRunner().invoke(cli, ["claims", "-o", "json"])
+    as_yaml = CliRunner().invoke(cli, ["claims", "-o", "yaml"])
+    document = json.loads(as_json.stdout)
+    assert document == yaml.safe_load(as_yaml.stdout)
+    claims = {claim["id"]: claim for claim in document["claims"]}
+    assert claims["7.1"]["ours"] == 288.768
+    assert claims["7.7"]["published"] == [600.0, 750.0]
+    assert all(claim["readings"][0]["value"] == claim["ours"] for claim in claims.values())
