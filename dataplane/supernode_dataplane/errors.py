@@ -2,6 +2,7 @@
 
     DataplaneError
     ├── ProfileNotFoundError   reason ProfileNotFound: no such hardware profile
+    ├── InvalidFigureError     a figure of a machine that cannot be changed so
     ├── StackNotFoundError     reason InvalidObject: no such software stack
     └── ModelError
         ├── ModelNotFoundError     reason ModelNotFound: no such name in the catalogue
@@ -18,6 +19,7 @@ from typing import Literal
 
 __all__ = [
     "DataplaneError",
+    "InvalidFigureError",
     "InvalidModelError",
     "ModelError",
     "ModelNotFoundError",
@@ -46,6 +48,14 @@ class ProfileNotFoundError(DataplaneError):
         self.name = name
         self.known = known
         super().__init__(f"there is no hardware profile {name[:64]!r}; known: {', '.join(known)}")
+
+
+class InvalidFigureError(DataplaneError):
+    """A figure of a machine that is unknown or out of range; ``figure`` names it."""
+
+    def __init__(self, figure: str, message: str) -> None:
+        self.figure = figure[:64]
+        super().__init__(message)
 
 
 class StackNotFoundError(DataplaneError):

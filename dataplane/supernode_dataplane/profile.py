@@ -23,6 +23,7 @@ __all__ = [
     "profile_names",
     "sourced",
     "supernode_profile_names",
+    "to_si",
 ]
 
 _SCALES: Final = {
@@ -213,7 +214,7 @@ def load_profile(name: str) -> Profile:
     types = {field.name: field.type for field in fields(Profile)}
     values: dict[str, Any] = {key: getattr(file, key) for key in ("name", "version", "title", "supernode")}
     for key, figure in file.figures.items():
-        field, factor = _to_si(key)
+        field, factor = to_si(key)
         value = figure.value
         if types.get(field) == "int":
             value = int(value)
@@ -223,7 +224,8 @@ def load_profile(name: str) -> Profile:
     return Profile(**values)
 
 
-def _to_si(key: str) -> tuple[str, float]:
+def to_si(key: str) -> tuple[str, float]:
+    """Return the field of :class:`Profile` that a figure of a file is, and the factor from its unit to SI."""
     for unit, (si, factor) in _SCALES.items():
         if unit in key:
             return key.replace(unit, si), factor
