@@ -23,6 +23,7 @@ from supernode_dataplane.serving import (
     simulate,
     simulate_disaggregated,
 )
+from supernode_dataplane.serving.counting import EvenCounter
 from supernode_dataplane.serving.decoders import Decoders
 from supernode_dataplane.serving.prefixes import prefix_pieces
 
@@ -295,6 +296,18 @@ def test_the_steps_for_which_blocks_suffice_are_found_as_by_trying(drafts: bool)
         limit = int(random.integers(decoders.blocks(), decoders.blocks(most) + 2))
         tried = sum(decoders.blocks(ahead) <= limit for ahead in range(most))
         assert decoders.steps_within(limit, most) == tried
+
+
+def test_counting_members_one_by_one_or_at_once_gives_the_same() -> None:
+    random = np.random.default_rng(3)
+    counter = EvenCounter(16)
+    for member in range(200):
+        steps = int(random.integers(1, 900))
+        counter.add(member, int(random.integers(1, 9999)), steps + int(random.integers(0, steps + 1)), steps, 0)
+        if member % 3 == 0:
+            counter.remove(member // 2 if member // 2 in counter._members else member, 0, 0)
+        for step in (0, 1, steps // 2):
+            assert counter._one_by_one(step) == counter._at_once(step) == counter.blocks(step)
 
 
 @pytest.mark.parametrize("chunked", ["unchunked", "chunked"])

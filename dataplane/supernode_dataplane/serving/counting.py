@@ -7,11 +7,13 @@ answers in time of the block size. In general it takes a pass over arrays.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 __all__ = ["Counter", "EvenCounter", "UnitCounter"]
+
+_FEW: Final = 24  # members up to which a loop is faster than a dozen operations on arrays
 
 
 class Counter(Protocol):
@@ -62,43 +64,56 @@ class UnitCounter:
 
 
 class EvenCounter:
-    """Any number of tokens a step: columns of figures, one per member."""
+    """Any number of tokens a step: one by one where there are few members, else columns of figures."""
 
-    __slots__ = ("_block", "_column", "_count", "_figures", "_last", "_members")
+    __slots__ = ("_block", "_column", "_figures", "_last", "_members", "_order")
 
     def __init__(self, block_tokens: int) -> None:
         self._block = block_tokens
-        self._figures = np.zeros((4, 64))  # whole numbers below 2**53, so divisions round down to the right one
-        self._members: list[int] = []
+        self._members: dict[int, tuple[int, int, int, int]] = {}  # (offset, tokens, steps, prompt + a block)
+        # The same in columns; whole numbers below 2**53, so that divisions round down to the right one.
+        self._figures = np.zeros((4, 64))
         self._column: dict[int, int] = {}
-        self._count = 0
+        self._order: list[int] = []  # the member of each column
         self._last: tuple[int, int] | None = None  # the step asked for last, and the answer
 
     def add(self, member: int, prompt: int, tokens: int, steps: int, offset: int) -> None:
         """Count a sequence from now on."""
-        if self._count == self._figures.shape[1]:
+        column = len(self._order)
+        if column == self._figures.shape[1]:
             self._figures = np.concatenate((self._figures, np.zeros_like(self._figures)), axis=1)
-        self._figures[:, self._count] = (offset, tokens, steps, prompt + self._block)
-        self._column[member] = self._count
-        self._members.append(member)
-        self._count += 1
+        self._members[member] = (offset, tokens, steps, prompt + self._block)
+        self._figures[:, column] = self._members[member]
+        self._column[member] = column
+        self._order.append(member)
         self._last = None
 
     def remove(self, member: int, prompt: int, offset: int) -> None:
         """Count it no longer."""
-        column, last = self._column.pop(member), self._members.pop()
-        self._count -= 1
+        del self._members[member]
+        column, last = self._column.pop(member), self._order.pop()
         if last != member:
-            self._members[column] = last
+            self._order[column] = last
             self._column[last] = column
-            self._figures[:, column] = self._figures[:, self._count]
+            self._figures[:, column] = self._figures[:, len(self._order)]
         self._last = None
 
     def blocks(self, step: int) -> int:
         """Return the blocks of all members in the step after step number ``step``."""
         if self._last is not None and self._last[0] == step:
             return self._last[1]
-        offset, tokens, steps, base = self._figures[:, : self._count]
+        answer = self._one_by_one(step) if len(self._order) <= _FEW else self._at_once(step)
+        self._last = (step, answer)
+        return answer
+
+    def _one_by_one(self, step: int) -> int:
+        block, held = self._block, 0
+        for offset, tokens, steps, base in self._members.values():
+            held += (base + (offset + step) * tokens // steps) // block
+        return held
+
+    def _at_once(self, step: int) -> int:
+        offset, tokens, steps, base = self._figures[:, : len(self._order)]
         held = offset + step
         held *= tokens
         held /= steps
@@ -106,6 +121,4 @@ class EvenCounter:
         held += base
         held /= self._block
         np.floor(held, out=held)
-        answer = int(held.sum())
-        self._last = (step, answer)
-        return answer
+        return int(held.sum())
