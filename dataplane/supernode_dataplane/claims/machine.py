@@ -10,6 +10,7 @@ from supernode_dataplane.hardware import hardware_of
 from supernode_dataplane.profile import Profile, load_profile
 from supernode_dataplane.reliability import availability
 from supernode_dataplane.stacks import load_stack
+from supernode_dataplane.superclusters import MOST_SUPERNODES
 
 __all__ = ["machine_claims"]
 
@@ -269,7 +270,7 @@ def _against_nvl72(machine: Profile, rack: Profile) -> tuple[Claim, ...]:
 def _processors(machine: Profile) -> Claim:
     ratio = machine.dies_per_package * machine.die_bus_bytes_per_second
     ratio /= machine.dies_per_package * machine.rdma_bytes_per_second
-    most = 64
+    most = MOST_SUPERNODES
     return Claim(
         id="7.14",
         subject="tens of thousands of processors in one cluster",

@@ -77,8 +77,8 @@ def _llama() -> tuple[Claim, ...]:
                 Reading("the same, VPP1 there", rate / theirs[1]),
                 Reading("per die", rate / machine.dies_per_package / theirs[4]),
             ),
-            definition=f"Per card: {machine.dies_per_package} dies against one, times {ours.mfu / base_mfu:.2f} in MFU, "
-            "which is what the bus gives.",
+            definition=f"Per card: {machine.dies_per_package} dies against one, "
+            f"times {ours.mfu / base_mfu:.2f} in MFU, which is what the bus gives.",
             tolerance=0.2,
         ),
         Claim(
