@@ -27,9 +27,11 @@ def collect(quick: bool, rest_seconds: int) -> Iterator[Row]:
     import bench_cluster
     import bench_processes
     import bench_serving
+    import bench_superclusters
 
     yield from bench_processes.measure()
     yield from bench_serving.measure()
+    yield from bench_superclusters.measure()
     if not quick:
         yield from bench_cluster.measure(rest_seconds)
 
