@@ -3,7 +3,8 @@
     attention  projections + core + vector work + fixed cost of a layer
     experts    work of the rank that has most + dispatch + combine + waiting for the slowest rank
     one stream   layers x (attention + experts)
-    two streams  layers x 2 max(attention of half with its share of the cores, experts of half with the rest)
+    two streams  layers x 2 max(attention of half with its share of the cores, experts of half with the rest), or
+                 layers x 2 max(all work of half, exchange of half) where the network card does the exchange
     step = layers + draft layers + output heads + host        TPOT = step / tokens of a step
 
 Weights and fixed costs are paid twice with two streams, cube and vector work slow down by the share of the cores, HBM
@@ -169,11 +170,9 @@ class _Sum:
 
 def _sum_layers(pool: Pool, sequences: Number, context: Number, *, two: bool) -> _Sum:
     total = _Sum(0.0, {}, 0.0, 0.0, 0.0)
-    share = pool.stack.attention_cube_share
     for group in pool.architecture.kinds:
         if two and group.feed_forward.is_moe:
-            half = layer_times(pool, group, sequences / 2.0, context, shares=(share, 1.0 - share))
-            total.seconds = total.seconds + group.count * 2.0 * at_least(half.attention, half.experts)
+            total.seconds = total.seconds + group.count * _beside(pool, group, sequences / 2.0, context)
             continue
         layer = layer_times(pool, group, sequences, context)
         total.seconds = total.seconds + group.count * layer.seconds
@@ -181,6 +180,21 @@ def _sum_layers(pool: Pool, sequences: Number, context: Number, *, two: bool) ->
             continue
         _count(total, layer, group.count)
     return total
+
+
+def _beside(pool: Pool, group: LayerGroup, half: Number, context: Number) -> Number:
+    """Return a layer of two micro-batches in two streams.
+
+    Where the network card moves the tokens, it is the exchange that runs beside all cores; else experts and exchange
+    have the cores that attention leaves.
+    """
+    if pool.stack.all_over_rdma:
+        layer = layer_times(pool, group, half, context)
+        exchange = layer.dispatch + layer.combine
+        return 2.0 * at_least(layer.seconds - exchange, exchange)
+    share = pool.stack.attention_cube_share
+    layer = layer_times(pool, group, half, context, shares=(share, 1.0 - share))
+    return 2.0 * at_least(layer.attention, layer.experts)
 
 
 def _count(total: _Sum, layer: LayerTimes, times: float) -> None:

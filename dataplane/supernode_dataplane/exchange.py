@@ -87,10 +87,21 @@ def gather_seconds(hardware: Hardware, size: Number, ranks: Number, stack: Stack
     return (at_most(ring, direct) + stack.collective_launch_seconds) * at_most(ranks - 1.0, 1.0)
 
 
-def dispatch(
-    hardware: Hardware, stack: Stack, tokens: Number, copies: Number, hidden: Number, ranks: Number, kind: Format
+def dispatch(  # noqa: PLR0917 - the symbols of the formula, in its order
+    hardware: Hardware,
+    stack: Stack,
+    tokens: Number,
+    copies: Number,
+    hidden: Number,
+    ranks: Number,
+    kind: Format,
+    *,
+    bulk: bool = False,
 ) -> Exchange:
-    """Return what sending each of ``tokens`` to ``copies`` experts costs a rank; ``kind`` is the activations' format."""
+    """Return what sending each of ``tokens`` to ``copies`` experts costs a rank; ``kind`` is the activations' format.
+
+    ``bulk``: thousands of tokens, which cross RDMA once for each server where that is the way between servers.
+    """
     scale = SCALE_SHARE if kind != "bf16" else 1.0
     sent = tokens * copies * hidden * (BYTES[kind] * scale)
     return _exchange(
@@ -99,14 +110,22 @@ def dispatch(
         sent,
         tokens,
         ranks,
+        copies=copies if bulk else None,
         launch=stack.dispatch_launch_seconds,
         scan=stack.dispatch_scan_seconds,
         passes=stack.dispatch_passes,
     )
 
 
-def combine(
-    hardware: Hardware, stack: Stack, tokens: Number, copies: Number, hidden: Number, ranks: Number
+def combine(  # noqa: PLR0917 - the symbols of the formula, in its order
+    hardware: Hardware,
+    stack: Stack,
+    tokens: Number,
+    copies: Number,
+    hidden: Number,
+    ranks: Number,
+    *,
+    bulk: bool = False,
 ) -> Exchange:
     """Return what getting the results of ``copies`` experts back in BF16 costs a rank."""
     return _exchange(
@@ -115,6 +134,7 @@ def combine(
         tokens * copies * hidden * BYTES["bf16"],
         tokens,
         ranks,
+        copies=copies if bulk else None,
         launch=stack.combine_launch_seconds,
         scan=stack.combine_scan_seconds,
         passes=stack.combine_passes,
@@ -128,11 +148,14 @@ def _exchange(
     tokens: Number,
     ranks: Number,
     *,
+    copies: Number | None,
     launch: float,
     scan: float,
     passes: float,
 ) -> Exchange:
-    if stack.all_over_rdma and not hardware.pod_bytes_per_second:
+    if copies is not None and not hardware.pod_bytes_per_second:
+        wire = hardware.wire_by_server(sent, copies, ranks)
+    elif stack.all_over_rdma and not hardware.pod_bytes_per_second:
         zero = sent * 0.0
         wire = Wire(zero, zero, zero, sent)
     else:

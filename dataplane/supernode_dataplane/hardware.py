@@ -22,6 +22,9 @@ __all__ = ["BYTES", "Format", "Hardware", "Wire", "hardware_of"]
 Format = Literal["bf16", "int8", "fp8", "int4"]
 BYTES: Final[dict[Format, float]] = {"bf16": 2.0, "int8": 1.0, "fp8": 1.0, "int4": 0.5}
 """Bytes of a number of each format."""
+_REFERENCE_VECTOR_FLOPS: Final = 22e12
+_REFERENCE_BF16_FLOPS: Final = 353.9e12
+"""Of a 910C die (Ascend/msmodeling)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Hardware:
     dies: int
     flops: tuple[tuple[Format, float], ...]
     """Dense peak of a die for each format that it multiplies in."""
+    vector_scale: float
+    """How much longer vector work takes than on a 910C die, of which the stacks' constants are."""
     hbm_bytes: float
     hbm_bytes_per_second: float
     package_bytes_per_second: float
@@ -81,6 +86,17 @@ class Hardware:
         zero = remote * 0.0
         bus = self.pod_bytes_per_second > 0
         return Wire(each * in_package, node, remote if bus else zero, zero if bus else remote)
+
+    def wire_by_server(self, sent: Number, copies: Number, ranks: Number) -> Wire:
+        """Return where the bytes go when a token crosses RDMA once for each other server, and is copied on inside it.
+
+        Of ``copies`` drawn over the servers, (servers - 1)(1 - (1 - 1/servers)^copies) go to different other ones.
+        """
+        inside = at_most(ranks, float(self.dies_per_server))
+        servers = ranks / inside
+        remote = (servers - 1.0) * (1.0 - (1.0 - 1.0 / servers) ** copies)
+        zero = sent * 0.0
+        return Wire(zero, sent * (inside - 1.0) / inside, zero, sent / copies * remote)
 
     def wire_seconds(self, wire: Wire, ranks: Number) -> Number:
         """Return how long the wires need: node and pod leave by the same ports, package and RDMA have their own."""
@@ -150,6 +166,7 @@ def hardware_of(profile: Profile) -> Hardware:
         dies_per_server=profile.dies_per_server,
         dies=profile.dies,
         flops=tuple(flops),
+        vector_scale=_vector_scale(profile),
         hbm_bytes=profile.hbm_bytes_per_die,
         hbm_bytes_per_second=profile.hbm_bytes_per_second_per_die,
         package_bytes_per_second=profile.sio_measured_bytes_per_second or profile.sio_bytes_per_second,
@@ -165,6 +182,13 @@ def hardware_of(profile: Profile) -> Hardware:
         mesh=profile.intra_server == "mesh",
         port_bytes_per_second=profile.die_bus_bytes_per_second,
     )
+
+
+def _vector_scale(profile: Profile) -> float:
+    """Return the ratio of vector peaks; where no source has one, that of the BF16 peaks."""
+    if profile.vector_flops_per_die:
+        return _REFERENCE_VECTOR_FLOPS / profile.vector_flops_per_die
+    return _REFERENCE_BF16_FLOPS / profile.bf16_flops_per_die
 
 
 def _is_array(value: Number) -> bool:

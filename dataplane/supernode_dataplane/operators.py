@@ -1,4 +1,4 @@
-"""What the parts of a layer cost one die: products with weights, the attention core, experts; roofline with efficiencies.
+"""What the parts of a layer cost one die: products with weights, the attention core, experts.
 
     t = max(FLOPs / (peak x efficiency x share of the cores), bytes / (HBM bandwidth x efficiency))
 
@@ -72,14 +72,14 @@ def dense_work(pool: Pool, block: FeedForward, tokens: Number) -> Work:
     return _gemm(pool, 2.0 * held * tokens, held * pool.precision.weight_bytes)
 
 
-def expert_work(pool: Pool, block: FeedForward, tokens: Number, *, hot: bool = True) -> Work:
+def expert_work(pool: Pool, block: FeedForward, tokens: Number, *, hot: bool = True, filled: Number = 1.0) -> Work:
     """Return the experts of the rank that has most to do (``hot``) or of a mean one.
 
     ``tokens`` are those of one tensor group. Routed experts see the tokens of the whole pool; a rank reads the weights
-    of those of its experts that any token hits: 1 - (1 - k/E)^T of them.
+    of those of its experts that any token hits: 1 - (1 - k/E)^T of them. ``filled``: share of the groups with tokens.
     """
     hidden, experts = pool.architecture.hidden, pool.experts
-    every = tokens * pool.groups if _spread(pool) else tokens
+    every = tokens * pool.groups * filled if _spread(pool) else tokens
     ranks = pool.expert - experts.shared_ranks
     imbalance = pool.imbalance if hot and _spread(pool) else 1.0
     slots = (block.experts + experts.redundant) / ranks
@@ -113,7 +113,8 @@ def head_work(pool: Pool, tokens: Number) -> Work:
 
 def vector_seconds(pool: Pool, tokens: Number, share: float = 1.0) -> Number:
     """Return the vector work of a layer on ``tokens`` of one tensor group, which splits it."""
-    return tokens * (pool.architecture.hidden * pool.stack.vector_seconds / share) / pool.tensor
+    each = pool.architecture.hidden * pool.stack.vector_seconds * pool.hardware.vector_scale
+    return tokens * (each / share) / pool.tensor
 
 
 def _spread(pool: Pool) -> bool:

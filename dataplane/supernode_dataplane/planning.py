@@ -15,7 +15,7 @@ import numpy as np
 
 from supernode_dataplane.communication import LinkView
 from supernode_dataplane.layout import check_layout, replicas
-from supernode_dataplane.link_costs import groups_of, link_costs
+from supernode_dataplane.link_costs import Groups, LinkCosts, groups_of, link_costs
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.stacks import Stack
@@ -76,24 +76,22 @@ def training_plans(
             continue
         step = training_step(profile, plan, _costs(profile, spec, dies))
         tokens = spec.global_batch_size * spec.sequence_length
-        yield TrainingPlan(
-            spec, tokens / step.seconds, plan.memory.recompute, max(plan.memory.used_bytes), step=step
-        )
+        yield TrainingPlan(spec, tokens / step.seconds, plan.memory.recompute, max(plan.memory.used_bytes), step=step)
 
 
 def best_training(profile: Profile, wanted: TrainingSpec, dies: int, stack: Stack | None = None) -> TrainingPlan:
     """Return the fastest layout; one with rate 0 and a problem when none fits."""
-    nothing = TrainingPlan(wanted, 0.0, 0.0, 0.0, problem=Problem("DoesNotFit", "spec.training", "no legal layout fits"))
+    problem = Problem("DoesNotFit", "spec.training", "no legal layout of the lattice fits")
+    nothing = TrainingPlan(wanted, 0.0, 0.0, 0.0, problem=problem)
     return max(training_plans(profile, wanted, dies, stack), key=lambda plan: plan.tokens_per_second, default=nothing)
 
 
-def _costs(profile: Profile, spec: TrainingSpec, dies: int):  # type: ignore[no-untyped-def]
-    groups = replace(spec, micro_batch_size=1)
-    return _costs_of(profile, groups_of(groups), (spec.pipeline, replicas(spec, dies), spec.tensor))
+def _costs(profile: Profile, spec: TrainingSpec, dies: int) -> LinkCosts:
+    return _costs_of(profile, groups_of(spec), (spec.pipeline, replicas(spec, dies), spec.tensor))
 
 
 @lru_cache(maxsize=4096)
-def _costs_of(profile: Profile, groups, shape):  # type: ignore[no-untyped-def]
+def _costs_of(profile: Profile, groups: Groups, shape: tuple[int, int, int]) -> LinkCosts:
     size = shape[0] * shape[1] * shape[2]
     servers = -(-size // profile.dies_per_server)
     whole = replace(profile, servers=max(profile.servers, servers))

@@ -56,9 +56,9 @@ class PoolSteps:
         """Return (a, p) of a step that reads so many prompt tokens on the whole pool."""
         groups = float(self.pool.groups)
         each = max(tokens / groups, min(float(tokens), self.prompt_tokens))
-        prompts = max(1.0, each / self.prompt_tokens)
-        flat = float(prefill_step(self.pool, each, 0.0, prompts).seconds)
-        steep = float(prefill_step(self.pool, each, self.prompt_tokens, prompts).seconds)
+        prompts, filled = max(1.0, each / self.prompt_tokens), tokens / groups / each
+        flat = float(prefill_step(self.pool, each, 0.0, prompts, filled=filled).seconds)
+        steep = float(prefill_step(self.pool, each, self.prompt_tokens, prompts, filled=filled).seconds)
         return flat, max(0.0, steep - flat) / self.prompt_tokens / tokens
 
     def mixed(self, batch: int, tokens: int) -> tuple[float, float, float]:

@@ -36,10 +36,13 @@ class PrefillStep:
     sent_bytes: Number
 
 
-def prefill_step(pool: Pool, tokens: Number, context: Number, sequences: Number = 1.0) -> PrefillStep:
+def prefill_step(
+    pool: Pool, tokens: Number, context: Number, sequences: Number = 1.0, *, filled: Number = 1.0
+) -> PrefillStep:
     """Return the time of ``tokens`` new ones on each tensor group whose queries see ``context`` keys in the mean.
 
-    A whole prompt of n tokens has a mean context of n / 2; over c cached ones, c + n / 2. All may be arrays.
+    A whole prompt of n tokens has a mean context of n / 2; over c cached ones, c + n / 2. ``filled`` is the share of
+    the tensor groups that have tokens at all: the others wait, and experts see fewer. All may be arrays.
     """
     breakdown: dict[str, Number] = dict.fromkeys(_CAUSES, 0.0)
     one: Number = 0.0
@@ -48,7 +51,7 @@ def prefill_step(pool: Pool, tokens: Number, context: Number, sequences: Number 
     moved: Number = 0.0
     sent: Number = 0.0
     for group in pool.architecture.kinds:
-        parts, work, wire = _layer(pool, group, tokens, context)
+        parts, work, wire = _layer(pool, group, tokens, context, filled)
         compute = sum(seconds for cause, seconds in parts.items() if cause != "exchange")
         exchange = parts["exchange"]
         one = one + group.count * (compute + exchange)
@@ -77,7 +80,9 @@ def prefill_step(pool: Pool, tokens: Number, context: Number, sequences: Number 
     )
 
 
-def _layer(pool: Pool, group: LayerGroup, tokens: Number, context: Number) -> tuple[dict[str, Number], Work, Number]:
+def _layer(
+    pool: Pool, group: LayerGroup, tokens: Number, context: Number, filled: Number
+) -> tuple[dict[str, Number], Work, Number]:
     """Return a layer's seconds by cause, its FLOPs and bytes on a mean rank, and the bytes on its ports."""
     stack, hardware, hidden = pool.stack, pool.hardware, pool.architecture.hidden
     weights = attention_weights(pool, group.attention, tokens)
@@ -95,12 +100,14 @@ def _layer(pool: Pool, group: LayerGroup, tokens: Number, context: Number) -> tu
     }
     sent: Number = tokens * 0.0
     if block.is_moe:
-        hot, mean = expert_work(pool, block, tokens), expert_work(pool, block, tokens, hot=False)
+        hot = expert_work(pool, block, tokens, filled=filled)
+        mean = expert_work(pool, block, tokens, hot=False, filled=filled)
         parts["feed_forward"] = hot.seconds()
         if any_true(pool.expert > 1):
             own = tokens / pool.tensor
-            out = dispatch(hardware, stack, own, block.top_k, hidden, pool.expert, pool.precision.activations)
-            back = combine(hardware, stack, own, block.top_k, hidden, pool.expert)
+            kind = pool.precision.activations
+            out = dispatch(hardware, stack, own, block.top_k, hidden, pool.expert, kind, bulk=True)
+            back = combine(hardware, stack, own, block.top_k, hidden, pool.expert, bulk=True)
             # The hottest rank receives (and sends back) as many more bytes as it has more work.
             parts["exchange"] = out.seconds() + back.seconds() + (out.wire + back.wire) * (pool.imbalance - 1.0)
             parts["all_reduce"] = reduced

@@ -74,6 +74,8 @@ class Profile:
     bf16_flops_per_die: float
     int8_ops_per_die: float = 0.0
     fp8_flops_per_die: float = 0.0
+    vector_flops_per_die: float = 0.0
+    """FP16 outside the matrix units."""
     hbm_bytes_per_die: float
     hbm_bytes_per_second_per_die: float
     hbm_idle_bytes: float = 0.0

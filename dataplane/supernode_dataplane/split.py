@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from supernode_dataplane.deployment import Pool
 from supernode_dataplane.decode import layer_times
+from supernode_dataplane.deployment import Pool
 from supernode_dataplane.numeric import Number, at_least
 from supernode_dataplane.operators import head_work
 
@@ -37,8 +37,8 @@ class SplitStep:
 def split_step(pool: Pool, expert_dies: Number, domains: Number, sequences: Number, context: Number) -> SplitStep:
     """Return the step of ``sequences`` on each tensor group of the attention dies of ``pool``.
 
-    ``pool.dies`` are those of attention in all ``domains``; ``pool.expert`` is taken as ``expert_dies``. Experts see the
-    tokens of one domain at a time.
+    ``pool.dies`` are those of attention in all ``domains``; ``pool.expert`` is taken as ``expert_dies``. Experts see
+    the tokens of one domain at a time.
     """
     domain = replace(pool, dies=pool.dies / domains, expert=expert_dies)
     seconds: Number = 0.0

@@ -210,7 +210,7 @@ def _per_step(spec: TrainingSpec, dies: int, memory: Memory, micro_batches: int)
     return optimizer, dense, expert
 
 
-def _roofline(
+def _roofline(  # noqa: PLR0917 - what a pass is made of
     profile: Profile,
     stack: Stack,
     gemm_flops: float,

@@ -1,4 +1,4 @@
-"""Fit the stacks' constants on the calibration rows and write them with their errors: `python tests/support/calibrate.py`.
+"""Fit the stacks' constants on the calibration rows, and write them: `python tests/support/calibrate.py`.
 
 Written are the fitted values and standard errors in ``data/stacks.yaml`` and the leave-one-out errors by class in
 ``data/leave_one_out.yaml``. Test rows are never evaluated here.
@@ -52,8 +52,10 @@ def main() -> None:
             print(f"    left out: {row} {component}: {100 * error:+.1f} %")
             errors.setdefault(row.split("-")[1][0], []).append(error)
     (DATA / "stacks.yaml").write_text(text, encoding="utf-8")
-    classes = {key: math.sqrt(sum(x * x for x in values) / len(values)) for key, values in sorted(errors.items())}
-    lines = "".join(f"  {key}: {value:.3f}\n" for key, value in classes.items())
+    lines = ""
+    for key, values in sorted(errors.items()):
+        error = math.sqrt(sum(x * x for x in values) / len(values))
+        lines += f"  {key}: {{components: {len(values)}, error: {error:.3f}}}\n"
     (DATA / "leave_one_out.yaml").write_text(f"{HEAD}classes:\n{lines}", encoding="utf-8")
 
 

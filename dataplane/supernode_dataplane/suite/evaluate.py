@@ -195,27 +195,32 @@ def _all_reduce(given: Given, stacks: Stacks) -> Values:
 
 
 @lru_cache(maxsize=512)
-def _trained(machine: str, stack: Stack, model: str, cards: int, sequence: int) -> float:
+def _trained(machine: str, model: str, cards: int, sequence: int, *, stack: Stack, tokens: int) -> float:
     profile = load_profile(machine)
     wanted = TrainingSpec(
         model=load_model(model),
         stack=stack.name,
         sequence_length=sequence,
-        global_batch_size=max(1, _TOKENS_PER_STEP // sequence),
+        global_batch_size=max(1, tokens // sequence),
+        expert_imbalance=stack.expert_imbalance if load_model(model).is_moe else 1.0,
     )
     best = best_training(profile, wanted, cards * profile.dies_per_package, stack)
     return best.tokens_per_second / cards
 
 
 def _training(given: Given, stacks: Stacks) -> Values:
+    machine, model, cards, sequence = (given[key] for key in ("machine", "model", "cards", "sequence"))
     stack = stacks[given["stack"]]
-    return {"tokens/s/card": _trained(given["machine"], stack, given["model"], given["cards"], given["sequence"])}
+    return {"tokens/s/card": _trained(machine, model, cards, sequence, stack=stack, tokens=_TOKENS_PER_STEP)}
 
 
 def _linearity(given: Given, stacks: Stacks) -> Values:
     stack = stacks[given["stack"]]
-    rates = [_trained(given["machine"], stack, given["model"], n, given["sequence"]) for n in given["cards"]]
-    return {f"linearity at {n}": rate / rates[0] for n, rate in zip(given["cards"], rates, strict=True)}
+    machine, model, sequence, cards = (given[key] for key in ("machine", "model", "sequence", "cards"))
+    # Linearity is of a cluster that grows with its work: the tokens of a step grow with the cards.
+    steps = [_TOKENS_PER_STEP * count // cards[0] for count in cards]
+    rates = [_trained(machine, model, n, sequence, stack=stack, tokens=t) for n, t in zip(cards, steps, strict=True)]
+    return {f"linearity at {n}": rate / rates[0] for n, rate in zip(cards, rates, strict=True)}
 
 
 def _power(given: Given, stacks: Stacks) -> Values:

@@ -1,8 +1,8 @@
 """Least squares over the calibration rows: values and standard errors of the fitted constants.
 
-Levenberg-Marquardt on log(computed / published) (differences for gains), in the logarithm of each constant, so that none
-changes its sign. The covariance is that of the residuals, (J'J)^-1 s^2; a constant that its rows do not identify has a
-large standard error, which is printed and enters the error bar of every answer.
+Levenberg-Marquardt on log(computed / published) (differences for gains), in the logarithm of each constant, so that
+none changes its sign. The covariance is that of the residuals, (J'J)^-1 s^2; a constant that its rows do not identify
+has a large standard error, which is printed and enters the error bar of every answer.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def with_constants(stacks: Mapping[str, Stack], changes: Mapping[tuple[str, str]
         before = getattr(stacks[name], constant)
         for other, stack in stacks.items():
             if other == name or (name == _VENDOR and getattr(stack, constant) == before):
-                changed[other] = replace(changed[other], **{constant: value})
+                changed[other] = replace(changed[other], **{constant: value})  # type: ignore[arg-type]
     return changed
 
 

@@ -138,7 +138,7 @@ def _sign(row: Row, computed: Mapping[str, float]) -> bool:
     return all(holds)
 
 
-def _row(
+def _row(  # noqa: PLR0917 - what a row is made of
     row: Row, computed: Mapping[str, float], error: float, worst: str, passed: bool, width: float | None
 ) -> RowReport:
     covered = None

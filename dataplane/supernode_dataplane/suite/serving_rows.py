@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from supernode_dataplane.catalogue import load_model
 from supernode_dataplane.deployment import Pool, Precision, Speculation
-from supernode_dataplane.hardware import Hardware, hardware_of
+from supernode_dataplane.hardware import hardware_of
 from supernode_dataplane.pool_steps import PoolSteps, kv_blocks
 from supernode_dataplane.profile import load_profile
-from supernode_dataplane.serving import Acceptance, AtOnce, ClosedLoop, Engine, Fixed, Group, ServingResult, generate
-from supernode_dataplane.serving import simulate, simulate_disaggregated
+from supernode_dataplane.serving import (
+    Acceptance,
+    ClosedLoop,
+    Engine,
+    Fixed,
+    Group,
+    OpenLoop,
+    ServingResult,
+    generate,
+    simulate,
+    simulate_disaggregated,
+)
 from supernode_dataplane.stacks import Stack
 
 __all__ = ["serving_row"]
@@ -32,37 +43,42 @@ def serving_row(given: Mapping[str, Any], stacks: Mapping[str, Stack]) -> dict[s
 
 
 def _serve(given: Mapping[str, Any], stack: Stack) -> tuple[ServingResult, float]:
-    hardware = hardware_of(load_profile(given["machine"]))
-    arrivals = ClosedLoop(given["inSystem"]) if "inSystem" in given else AtOnce()
+    arrivals = _arrivals(given)
     load = generate(
         given["requests"], arrivals=arrivals, inputs=Fixed(given["input"]), outputs=Fixed(given["output"]), seed=0
     )
-    drafts = given["drafts"]
-    acceptance = Acceptance.from_length(drafts, 1.0 + given["accepted"])
-    pool = _pool(given, stack, hardware, given["dies"], given.get("tensor", 1), given.get("expert", 1), drafts)
+    acceptance = Acceptance.from_length(given["drafts"], 1.0 + given["accepted"])
+    pool = _pool(given, stack, dies=given["dies"], tensor=given.get("tensor", 1), expert=given.get("expert", 1))
     decode = _group(pool, given, given.get("running", 100_000))
     if given["mode"] == "Colocated":
         return simulate(load, decode, acceptance=acceptance), float(pool.cards)
     dies, count = given["prefillDies"], given["prefillInstances"]
-    prompts = _pool(given, stack, hardware, dies, given["prefillTensor"], 1, 0)
+    prompts = replace(
+        _pool(given, stack, dies=dies, tensor=given["prefillTensor"], expert=1), speculation=Speculation()
+    )
     prefill = _group(prompts, given, 100_000, count)
     cards = float(pool.cards) + count * float(prompts.cards)
     return simulate_disaggregated(load, prefill, decode, acceptance=acceptance), cards
 
 
-def _pool(
-    given: Mapping[str, Any], stack: Stack, hardware: Hardware, dies: int, tensor: int, expert: int, drafts: int
-) -> Pool:
+def _arrivals(given: Mapping[str, Any]) -> ClosedLoop | OpenLoop:
+    """Return the load: so many in the system, or the rate that the published throughput amounts to."""
+    if "inSystem" in given:
+        return ClosedLoop(given["inSystem"])
+    return OpenLoop(given["tokensPerSecondPerCard"] * given["cards"] / given["output"], 1.0)
+
+
+def _pool(given: Mapping[str, Any], stack: Stack, *, dies: int, tensor: int, expert: int) -> Pool:
     weights = given.get("weights", "int8")
     return Pool(
         architecture=load_model(given["model"]),
-        hardware=hardware,
+        hardware=hardware_of(load_profile(given["machine"])),
         stack=stack,
         dies=dies,
         tensor=tensor,
         expert=expert,
         precision=Precision(weights=weights, activations="bf16" if weights == "bf16" else "int8"),
-        speculation=Speculation(drafts=drafts, accepted=given["accepted"] if drafts else 0.0),
+        speculation=Speculation(drafts=given["drafts"], accepted=given["accepted"]),
     )
 
 
