@@ -69,19 +69,16 @@ def get(name: str | None, namespace: str | None, context: str | None, kubeconfig
 @_OUTPUT
 def simulate(path: str, output: str) -> None:
     """Say what a workload does on a machine; needs no cluster."""
-    from supernode_cli.report import report_scenario
-    from supernode_cli.scenario import load_scenario
-    from supernode_dataplane.errors import ProfileNotFoundError
+    from supernode_cli.evaluation import ScenarioError, evaluate
+    from supernode_cli.report import report_evaluation
+    from supernode_cli.scenario_files import read_document
 
-    scenario = load_scenario(path)
+    document = read_document(path)
     try:
-        report = report_scenario(scenario)
-    except ProfileNotFoundError as error:
-        raise CliError(f"{path}: machine.profile: {error}") from None
-    workload = report.workloads[0]
-    if workload.message:
-        raise CliError(f"{path}: {workload.message.removeprefix('spec.')}")
-    _print([report], output)
+        evaluation = evaluate(document)
+    except ScenarioError as error:
+        raise CliError(f"{path}: {error}") from None
+    _print([report_evaluation(evaluation)], output)
 
 
 cli.add_command(claims)

@@ -20,10 +20,12 @@ class Published:
     value: str
     source: str
     model: str | None = None
+    """Catalogue name and what it does: Training or a mode of inference."""
     note: str = ""
 
 
 _PRESS: Final = "press on Supernode 384, April to July 2025"
+_PAPER: Final = "arXiv 2506.12708"
 PUBLISHED: Final = (
     Published("cloudmatrix-384", "ratedPetaflops", "300", _PRESS, note="rounded up from 384 x 752 TFLOPS FP16"),
     Published("cloudmatrix-384", "hbmTebibytes", "48 TB", _PRESS, note="TiB, printed as TB"),
@@ -41,7 +43,7 @@ PUBLISHED: Final = (
         "tokensPerSecondPerCard",
         "132",
         _PRESS,
-        model="llama-3.1-405b",
+        model="llama-3.1-405b Training",
         note="no layout or sequence length published",
     ),
     Published(
@@ -49,8 +51,32 @@ PUBLISHED: Final = (
         "ratioToTraditional",
         "2.5",
         _PRESS,
-        model="llama-3.1-405b",
+        model="llama-3.1-405b Training",
         note="per card; a card has two dies here and one there",
+    ),
+    Published(
+        "cloudmatrix-384",
+        "tokensPerSecondPerCard",
+        "1943",
+        _PAPER,
+        model="deepseek-r1 Decode",
+        note="EP320, 96 sequences a card, 4,096 in and 256 out",
+    ),
+    Published(
+        "cloudmatrix-384",
+        "tpotSeconds",
+        "49.4 ms",
+        _PAPER,
+        model="deepseek-r1 Decode",
+        note="EP320, 96 sequences a card, 4,096 in and 256 out",
+    ),
+    Published(
+        "cloudmatrix-384",
+        "tokensPerSecondPerCard",
+        "5655 to 6688",
+        _PAPER,
+        model="deepseek-r1 Prefill",
+        note="EP32, 16,384 tokens of 4K prompts a card; experts unevenly and evenly loaded",
     ),
 )
 

@@ -9,17 +9,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from supernode_api.names import API_VERSION, LINKS_ALL, compute_node_name
-from supernode_api.ranges import format_ranges
+from supernode_cli.evaluation import Evaluation
 from supernode_cli.published import published
-from supernode_cli.scenario import Scenario
+from supernode_cli.steps import Part, memory_parts, step_parts
 from supernode_dataplane.baseline import ratio_to_baseline
 from supernode_dataplane.figures import decimal, machine_performance, workload_performance
 from supernode_dataplane.inputs import machine_inputs, solve_inputs
 from supernode_dataplane.profile import Profile, load_profile
 from supernode_dataplane.state import MachineState, WorkloadResult
 
-__all__ = ["Figure", "MachineReport", "Report", "WorkloadReport", "report_machine", "report_scenario"]
+__all__ = ["Figure", "MachineReport", "Report", "WorkloadReport", "report_evaluation", "report_machine"]
 
 _MACHINE_FIGURES = (
     ("ratedPetaflops", "FP16 dense, rated", "PFLOPS"),
@@ -33,6 +32,9 @@ _WORKLOAD_FIGURES = (
     ("tokensPerSecondPerCard", "tokens/s per card", ""),
     ("tokensPerSecond", "tokens/s", ""),
     ("ratioToTraditional", "ratio to the traditional Ascend cluster", "x"),
+    ("promptTokensPerSecond", "prompt tokens/s", ""),
+    ("tpotSeconds", "time per output token (TPOT)", "s"),
+    ("ttftSeconds", "time to first token (TTFT), no queue", "s"),
     ("mfu", "MFU", ""),
     ("stepTimeSeconds", "step time", "s"),
     ("bound", "bound by", ""),
@@ -42,6 +44,15 @@ _WORKLOAD_FIGURES = (
     ("recomputePercent", "activations recomputed", "%"),
     ("expectedErrorPercent", "expected error of the rate", "%"),
 )
+
+_LEFT_OUT: Mapping[str, frozenset[str]] = {
+    "Training": frozenset(),
+    "Prefill": frozenset({"tpotSeconds", "recomputePercent", "promptTokensPerSecond"}),
+    "Decode": frozenset({"ttftSeconds", "recomputePercent", "promptTokensPerSecond"}),
+    "Colocated": frozenset({"recomputePercent"}),
+    "Disaggregated": frozenset({"recomputePercent"}),
+}
+"""Figures that say nothing in a mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,10 @@ class WorkloadReport:
     message: str
     figures: tuple[Figure, ...]
     notes: tuple[str, ...]
+    steps: tuple[Part, ...] = ()
+    """The step's time by cause; of inference each phase."""
+    memory: tuple[Part, ...] = ()
+    """HBM of the fullest die by use; inference only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +114,8 @@ class Report:
         for workload in self.workloads:
             entry = asdict(workload)
             entry["figures"] = {f.key: _plain(f) for f in workload.figures}
+            for key in ("steps", "memory"):
+                entry[key] = {part.key: part.to_json() for part in getattr(workload, key)}
             workloads.append(entry)
         return {"machine": machine, "workloads": workloads, "model": {"digest": self.digest, "version": self.version}}
 
@@ -119,7 +136,7 @@ def report_machine(
         state="Ready" if ready == "True" else f"not Ready ({_reason(super_node)})",
         message="" if ready == "True" else message,
         counts=_counts(status),
-        figures=_machine_figures(profile.name, state),
+        figures=_machine_figures(profile, state),
     )
     return Report(
         machine=machine,
@@ -130,15 +147,9 @@ def report_machine(
     )
 
 
-def report_scenario(scenario: Scenario) -> Report:
-    """Compute the report of a scenario: its workload on whole servers of an otherwise idle machine.
-
-    Raises ProfileNotFoundError for an unknown profile; an impossible workload is in the report's ``message``.
-    """
-    profile = load_profile(scenario.machine.profile)
-    nodes = scenario.machine.nodes or profile.servers
-    super_node, compute_nodes, workload = _scenario_objects(profile, scenario, nodes)
-    state = solve_inputs(machine_inputs(super_node, compute_nodes, [workload]))
+def report_evaluation(evaluation: Evaluation) -> Report:
+    """Return the report of a scenario: its workload on whole servers of an otherwise idle machine."""
+    profile, state, nodes = evaluation.profile, evaluation.state, evaluation.nodes
     machine = MachineReport(
         name="scenario",
         profile=profile.name,
@@ -148,52 +159,13 @@ def report_scenario(scenario: Scenario) -> Report:
             "servers in use": f"{nodes} of {profile.servers}",
             "dies in use": f"{nodes * profile.dies_per_server} of {profile.dies}",
         },
-        figures=_machine_figures(profile.name, state),
+        figures=_machine_figures(profile, state),
     )
-    return Report(machine, (_workload(profile, state, workload),), state.digest, state.version)
+    workload = _workload(profile, state, evaluation.workload)
+    return Report(machine, (workload,), state.digest, state.version)
 
 
-def _scenario_objects(
-    profile: Profile, scenario: Scenario, nodes: int
-) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
-    dies = format_ranges(range(profile.dies_per_server))
-    super_node = {
-        "apiVersion": API_VERSION,
-        "kind": "SuperNode",
-        "metadata": {"name": "scenario"},
-        "spec": {"profile": profile.name, "superPodID": 0},
-    }
-    compute_nodes = [
-        {
-            "metadata": {"name": compute_node_name("scenario", index)},
-            "spec": {
-                "superNode": "scenario",
-                "serverIndex": index,
-                "cabinet": index // profile.servers_per_cabinet,
-                "devices": {"firstDie": 0, "dies": profile.dies_per_server, "planes": profile.planes},
-            },
-        }
-        for index in range(profile.servers)
-    ]
-    ranks = [
-        {
-            "rank": index,
-            "pod": f"scenario-{index}",
-            "running": True,
-            "parts": [{"server": index, "dies": dies, "links": LINKS_ALL}],
-        }
-        for index in range(min(nodes, profile.servers))
-    ]
-    spec = scenario.model_dump(mode="json", by_alias=True, exclude_none=True, include={"model", "stack", "training"})
-    workload = {
-        "metadata": {"name": "scenario", "namespace": "default"},
-        "spec": {"superNode": "scenario", **spec, "pods": {"managed": {"nodes": nodes}}},
-        "status": {"placement": {"ranks": ranks}},
-    }
-    return super_node, compute_nodes, workload
-
-
-def _workload(profile: Profile, state: MachineState, workload: dict[str, Any]) -> WorkloadReport:
+def _workload(profile: Profile, state: MachineState, workload: Mapping[str, Any]) -> WorkloadReport:
     result = state.workload(_key(workload)) or WorkloadResult(key=_key(workload))
     spec = workload["spec"]
     model = spec.get("model", {}).get("name") or "own config"
@@ -211,12 +183,16 @@ def _workload(profile: Profile, state: MachineState, workload: dict[str, Any]) -
         if baseline is not None:
             values["ratioToTraditional"] = decimal(baseline[0])
             notes.append(f"traditional cluster: {baseline[1]}")
-    figures = _figures(_WORKLOAD_FIGURES, values, profile.name, model)
-    return WorkloadReport(result.key, model, status, message, figures, tuple(notes))
+    mode = spec.get("inference", {}).get("mode", "Training")
+    table = tuple(row for row in _WORKLOAD_FIGURES if row[0] not in _LEFT_OUT[mode])
+    figures = _figures(table, values, profile.name, f"{model} {mode}")
+    return WorkloadReport(
+        result.key, model, status, message, figures, tuple(notes), step_parts(result), memory_parts(result)
+    )
 
 
-def _machine_figures(profile: str, state: MachineState) -> tuple[Figure, ...]:
-    return _figures(_MACHINE_FIGURES, machine_performance(state), profile, None)
+def _machine_figures(profile: Profile, state: MachineState) -> tuple[Figure, ...]:
+    return _figures(_MACHINE_FIGURES, machine_performance(state, profile), profile.name, None)
 
 
 def _figures(
@@ -258,7 +234,7 @@ def _reason(obj: dict[str, Any]) -> str:
     return found[0] if found else "Unknown"
 
 
-def _key(workload: dict[str, Any]) -> str:
+def _key(workload: Mapping[str, Any]) -> str:
     metadata = workload["metadata"]
     return f"{metadata.get('namespace', 'default')}/{metadata['name']}"
 

@@ -1,141 +1,171 @@
-"""Scenario files: one operating point that needs no cluster.
+"""What a scenario says: one operating point that needs no cluster, as models that its JSON Schema is generated from.
 
-A scenario is the training part of a workload with a machine::
+A scenario is a workload's training or inference with a machine::
 
-    machine: {profile: cloudmatrix-384, nodes: 48}    # nodes absent = all
-    model: {name: llama-3.1-405b}
+    machine: {profile: cloudmatrix-384, nodes: 20}    # nodes absent = all
+    model: {name: deepseek-r1}
     stack: vendor-tuned
-    training: {sequenceLength: 8192, globalBatchSize: 192, parallelism: {tensor: 16, pipeline: 8, virtualPipeline: 4}}
+    inference: {mode: Decode, inputTokens: 4096, outputTokens: 256, batch: {sequencesPerCard: 96}}
 
-A SuperNodeWorkload manifest is taken as well: its managed nodes are the machine's.
+It can say more than the API does: other machines, changed figures, failures, software stacks that are only compared
+with, and details of training that no managed workload needs.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, get_args
+from enum import StrEnum
+from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, StringConstraints
 
 from supernode_api.common import ApiModel
-from supernode_api.workload import ModelRef, Stack, SuperNodeWorkload, Training
-from supernode_cli.errors import CliError
+from supernode_api.inference import Inference
+from supernode_api.workload import MAX_CONFIG_CHARACTERS, Parallelism, Training
 
-__all__ = ["Machine", "Scenario", "load_scenario"]
+__all__ = [
+    "DiePlace",
+    "Failed",
+    "GradientType",
+    "L1Place",
+    "Machine",
+    "OptimizerSharding",
+    "Recompute",
+    "Scenario",
+    "ScenarioModel",
+    "ScenarioParallelism",
+    "ScenarioTraining",
+]
 
-MAX_FILE_BYTES = 1 << 20
+_STRICT = ConfigDict(extra="forbid")
+Name = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+Plane = Annotated[int, Field(ge=0, le=31)]
+
+
+class OptimizerSharding(StrEnum):
+    """What replicas share out."""
+
+    NONE = "none"
+    ZERO1 = "zero1"
+    ZERO3 = "zero3"
+
+
+class GradientType(StrEnum):
+    """Number format that gradients are kept and reduced in."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+class Recompute(StrEnum):
+    """Activations that are computed again."""
+
+    AUTO = "auto"
+    NONE = "none"
+    FULL = "full"
+
+
+class L1Place(ApiModel):
+    """One L1 switch chip."""
+
+    model_config = _STRICT
+    server: int = Field(ge=0, le=1023, description="Server, counted from 0.")
+    plane: Plane = Field(description="Plane of the chip.")
+
+
+class DiePlace(ApiModel):
+    """One die."""
+
+    model_config = _STRICT
+    server: int = Field(ge=0, le=1023, description="Server, counted from 0.")
+    die: int = Field(ge=0, le=63, description="Die of the server, counted from 0.")
+
+
+class Failed(ApiModel):
+    """What does not work."""
+
+    model_config = _STRICT
+    planes: Annotated[list[Plane], Field(max_length=32)] = Field(
+        default_factory=list, description="Planes of the bus that have failed as a whole."
+    )
+    l1: Annotated[list[L1Place], Field(max_length=1024)] = Field(
+        default_factory=list, description="L1 switch chips that have failed."
+    )
+    dies: Annotated[list[DiePlace], Field(max_length=1024)] = Field(
+        default_factory=list, description="Dies that have failed."
+    )
 
 
 class Machine(ApiModel):
-    """Which machine, and how many of its servers the workload gets."""
+    """Which machine, what is changed about it, and how many of its servers the workload gets."""
 
-    profile: str = Field(default="cloudmatrix-384", min_length=1, max_length=63, description="Hardware profile.")
-    nodes: int | None = Field(default=None, ge=1, le=1024, description="Servers in use; absent: all.")
+    model_config = _STRICT
+    profile: Name = Field(default="cloudmatrix-384", description="Hardware profile.")
+    nodes: int | None = Field(
+        default=None, ge=1, le=1024, description="Servers in use, the first of the machine; absent: all."
+    )
+    figures: Annotated[dict[str, int | float | str], Field(max_length=64)] = Field(
+        default_factory=dict,
+        description="Figures of the profile that are different, by their names there in camelCase with the unit, "
+        "for example rdmaGigabytesPerSecond: 50.",
+    )
+    failed: Failed = Field(default_factory=Failed, description="What does not work.")
+
+
+class ScenarioModel(ApiModel):
+    """A model: a name from the catalogue or a config of one's own."""
+
+    model_config = _STRICT
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = Field(
+        default=None, description="Name in the catalogue, for example deepseek-r1."
+    )
+    config: (
+        Annotated[str, StringConstraints(min_length=2, max_length=MAX_CONFIG_CHARACTERS)] | dict[str, JsonValue] | None
+    ) = Field(default=None, description="Hugging Face style config.json: as a mapping, or as text.")
+
+
+class ScenarioParallelism(Parallelism):
+    """How a model is split for training."""
+
+    expert_tensor: int | None = Field(
+        default=None, ge=1, le=4096, description="Dies of a tensor group that split one expert."
+    )
+    context: int | None = Field(default=None, ge=1, le=4096, description="Dies that split a sequence (ring attention).")
+
+
+class ScenarioTraining(Training):
+    """A training run."""
+
+    parallelism: ScenarioParallelism = Field(default_factory=ScenarioParallelism, description="How the model is split.")
+    optimizer_sharding: OptimizerSharding | None = Field(
+        default=None, description="What replicas share out: nothing, optimizer states (zero1), or weights too (zero3)."
+    )
+    gradient_type: GradientType | None = Field(default=None, description="Format of gradients: fp32 or bf16.")
+    recompute: Recompute | None = Field(
+        default=None, description="Activations computed again: as many as memory demands (auto), none, or all (full)."
+    )
+    stage_layers: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=1, max_length=4096)] | None = (
+        Field(default=None, description="Layers of each pipeline stage; absent: as even as possible.")
+    )
+    expert_imbalance: float | None = Field(
+        default=None, ge=1, le=1000, description="Load of the hottest expert rank over the mean; absent: even."
+    )
 
 
 class Scenario(ApiModel):
     """One operating point."""
 
+    model_config = _STRICT
     machine: Machine = Field(default_factory=Machine, description="The machine.")
-    model: ModelRef = Field(description="What is trained.")
-    stack: Stack = Field(default=Stack.VENDOR_TUNED, description="Software stack.")
-    training: Training = Field(description="The training run.")
+    model: ScenarioModel = Field(description="What is trained or served.")
+    stack: Name = Field(default="vendor-tuned", description="Software stack.")
+    training: ScenarioTraining | None = Field(default=None, description="A training run.")
+    inference: Inference | None = Field(default=None, description="An inference deployment.")
 
+    def workload_spec(self) -> dict[str, Any]:
+        """Return the scenario as the spec of a SuperNodeWorkload, without its pods."""
+        import json
 
-def load_scenario(path: str) -> Scenario:
-    """Read a scenario file (``-`` is standard input); CliError names the field and the remedy."""
-    document = _read(path)
-    if document.get("kind") == "SuperNodeWorkload":
-        document = _from_workload(document, path)
-    unknown = _unknown_keys(Scenario, document)
-    if unknown:
-        raise CliError(f"{path}: unknown field {unknown[0]}: {_known(Scenario, unknown[0])}")
-    try:
-        scenario = Scenario.model_validate(document)
-    except ValidationError as error:
-        raise CliError(f"{path}: {_explain(error)}") from None
-    if (scenario.model.name is None) == (scenario.model.config is None):
-        raise CliError(f"{path}: model: give exactly one of name and config")
-    if scenario.training.tokens is not None and scenario.training.steps is not None:
-        raise CliError(f"{path}: training: give tokens or steps, not both")
-    return scenario
-
-
-def _read(path: str) -> dict[str, Any]:
-    try:
-        text = click_stdin() if path == "-" else _read_file(path)
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        documents = [d for d in yaml.load_all(text, Loader=loader) if d is not None]
-    except OSError as error:
-        raise CliError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CliError(f"{path}: is not UTF-8 text") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        problem = " ".join(str(error).split())
-        raise CliError(f"{path}: is not YAML: {problem[:200]}") from None
-    workloads = [d for d in documents if isinstance(d, dict) and d.get("kind") == "SuperNodeWorkload"]
-    chosen = workloads if len(documents) > 1 else documents
-    if len(chosen) != 1:
-        raise CliError(f"{path}: needs one scenario or one SuperNodeWorkload, has {len(chosen)}")
-    (document,) = chosen
-    if not isinstance(document, dict):
-        raise CliError(f"{path}: a scenario is a mapping with model and training, this is {type(document).__name__}")
-    return document
-
-
-def _read_file(path: str) -> str:
-    file = Path(path)
-    if file.stat().st_size > MAX_FILE_BYTES:
-        raise CliError(f"{path}: is larger than 1 MiB; a scenario is a few lines")
-    return file.read_text(encoding="utf-8")
-
-
-def click_stdin() -> str:
-    """Read standard input, at most what a scenario may have."""
-    import sys
-
-    return sys.stdin.read(MAX_FILE_BYTES)
-
-
-def _from_workload(document: dict[str, Any], path: str) -> dict[str, Any]:
-    try:
-        workload = SuperNodeWorkload.model_validate(document)
-    except ValidationError as error:
-        raise CliError(f"{path}: {_explain(error)}") from None
-    spec = document["spec"]
-    machine = {"nodes": workload.spec.pods.managed.nodes} if workload.spec.pods.managed else {}
-    return {"machine": machine, **{key: spec[key] for key in ("model", "stack", "training") if key in spec}}
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    got = first.get("input")
-    shown = f", got {got!r}"[:80] if not isinstance(got, dict | list) and first["type"] != "missing" else ""
-    return f"{field}: {first['msg']}{shown}"
-
-
-def _unknown_keys(model: type[BaseModel], data: Any, prefix: str = "") -> list[str]:
-    if not isinstance(data, dict):
-        return []
-    fields = {(info.alias or name): info.annotation for name, info in model.model_fields.items()}
-    unknown: list[str] = []
-    for key, value in data.items():
-        if key not in fields:
-            unknown.append(f"{prefix}{key}")
-            continue
-        for kind in (fields[key], *get_args(fields[key])):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                unknown += _unknown_keys(kind, value, f"{prefix}{key}.")
-    return unknown
-
-
-def _known(model: type[BaseModel], dotted: str) -> str:
-    current: Any = model
-    for part in dotted.split(".")[:-1]:
-        info = next(i for n, i in current.model_fields.items() if (i.alias or n) == part)
-        kinds = (info.annotation, *get_args(info.annotation))
-        current = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
-    names = ", ".join(sorted(info.alias or name for name, info in current.model_fields.items()))
-    return f"known here are {names}"
+        spec = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"machine"})
+        if isinstance(spec["model"].get("config"), dict):
+            spec["model"]["config"] = json.dumps(spec["model"]["config"])
+        return spec

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from supernode_cli.report import Figure, Report, WorkloadReport
+from supernode_cli.steps import Part
 
 __all__ = ["print_report"]
 
@@ -31,6 +32,9 @@ def print_report(report: Report, console: Console, *, wide: bool = False) -> Non
         _add_workload(table, workload, wide)
         notes += [f"{workload.key}: {note}" for note in workload.notes]
     console.print(table)
+    for workload in report.workloads if report.machine.state == "simulated" or wide else ():
+        _print_parts(console, f"{workload.key}: a step", workload.steps)
+        _print_parts(console, f"{workload.key}: the fullest die", workload.memory)
     _print_notes(console, notes)
     lag = "" if report.published_digest in (None, report.digest) else "; the cluster's status is being updated"
     console.print(Text(f"figures: model {report.version}, inputs {report.digest}{lag}", style="dim"))
@@ -56,8 +60,32 @@ def _add_workload(table: Table, workload: WorkloadReport, wide: bool) -> None:
 
 def _add(table: Table, figures: Iterable[Figure], wide: bool) -> None:
     for figure in figures:
-        value = f"{figure.value} {figure.unit}".rstrip()
+        value = _readable(figure.value, figure.unit)
         table.add_row(figure.label, value, figure.published, *([figure.note] if wide else []))
+
+
+def _print_parts(console: Console, title: str, parts: tuple[Part, ...]) -> None:
+    """Print what a sum is made of, the largest addend first."""
+    if not parts:
+        return
+    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, title=title, title_justify="left")
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(justify="right", style="dim")
+    phase = ""
+    for part in sorted(parts, key=lambda part: (part.label.startswith("prefill: "), -float(part.value))):
+        if phase != part.label.partition(": ")[1]:
+            table.add_section()
+        phase = part.label.partition(": ")[1]
+        table.add_row(part.label, _readable(part.value, part.unit), f"{float(part.percent):.1f} %")
+    console.print(table)
+
+
+def _readable(value: str, unit: str) -> str:
+    """Return a value with its unit; short times in milliseconds."""
+    if unit == "s" and 0 < abs(float(value)) < 1:
+        return f"{float(value) * 1e3:.4g} ms"
+    return f"{value} {unit}".rstrip()
 
 
 def _print_notes(console: Console, notes: list[str]) -> None:

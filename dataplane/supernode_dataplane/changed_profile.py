@@ -54,8 +54,9 @@ def changed_profile(name: str, figures: Mapping[str, Any]) -> Profile:
     values: dict[str, Any] = {}
     for key, value in figures.items():
         if key not in figure_names():
-            near = ", ".join(near_names(str(key), figure_names())[:3])
-            raise InvalidFigureError(str(key), f"is no figure of a machine; near: {near}")
+            lower = {name.lower(): name for name in figure_names()}
+            near = ", ".join(lower[name] for name in near_names(str(key), lower))
+            raise InvalidFigureError(str(key), f"is no figure of a machine; known, or near: {near}")
         field, factor = to_si(_snake(key))
         values[field] = _value(key, value, types[field] == "int", factor)
     changed = replace(profile, **values)
@@ -65,6 +66,8 @@ def changed_profile(name: str, figures: Mapping[str, Any]) -> Profile:
 
 def changes(profile: Profile) -> dict[str, Any]:
     """Return the fields in which a profile is not the built-in one of its name."""
+    if profile is load_profile(profile.name):
+        return {}
     own, built_in = asdict(profile), asdict(load_profile(profile.name))
     return {key: value for key, value in own.items() if value != built_in[key]}
 

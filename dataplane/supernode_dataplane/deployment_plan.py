@@ -163,7 +163,7 @@ def memory_problem(deployment: Deployment) -> Problem | None:
         else:
             most = int(float(capacity.sequences) * float(found.pool.groups) * found.instances)
             remedy = f"its {found.dies} dies hold {most} such sequences: ask for fewer, or for more dies"
-        return Problem("DoesNotFit", f"{_FIELD}.{found.role}", f"{found.role} pool: {text}; {remedy}")
+        return Problem("DoesNotFit", f"{_FIELD}.{found.role}", f"{text}; {remedy}")
     return None
 
 

@@ -9,7 +9,7 @@ import math
 from decimal import Context, Decimal
 from typing import Any, Final
 
-from supernode_dataplane.profile import load_profile
+from supernode_dataplane.profile import Profile, load_profile
 from supernode_dataplane.state import MachineState, WorkloadResult
 
 __all__ = ["decimal", "machine_performance", "round_rate", "workload_performance"]
@@ -48,13 +48,14 @@ def workload_performance(result: WorkloadResult) -> dict[str, Any]:
         "tokensPerSecondPerCard": decimal(result.tokens_per_second_per_card),
         "mfu": decimal(result.mfu),
         "stepTimeSeconds": decimal(result.step_time_seconds),
-        "ttftSeconds": decimal(result.ttft_seconds),
-        "tpotSeconds": decimal(result.tpot_seconds),
-        "promptTokensPerSecond": decimal(result.prompt_tokens_per_second),
         "recomputePercent": decimal(result.recompute_fraction * 100),
         "hbmGibibytesPerDie": decimal(result.hbm_bytes_per_die / 2**30),
         "linkUtilisationPercent": decimal(result.link_utilisation * 100),
     }
+    if result.kind == "inference":
+        figures["ttftSeconds"] = decimal(result.ttft_seconds)
+        figures["tpotSeconds"] = decimal(result.tpot_seconds)
+        figures["promptTokensPerSecond"] = decimal(result.prompt_tokens_per_second)
     if result.power_watts > 0 or result.tokens_per_second == 0:
         figures["powerKilowatts"] = decimal(result.power_watts / 1e3)
     if result.bound is not None:
@@ -64,9 +65,12 @@ def workload_performance(result: WorkloadResult) -> dict[str, Any]:
     return figures
 
 
-def machine_performance(state: MachineState) -> dict[str, Any]:
-    """Return SuperNodeStatus.performance as JSON; power is left out where the profile has no source for it."""
-    profile = load_profile(state.profile)
+def machine_performance(state: MachineState, profile: Profile | None = None) -> dict[str, Any]:
+    """Return SuperNodeStatus.performance as JSON; power is left out where the profile has no source for it.
+
+    ``profile`` is given where figures of the built-in one are changed.
+    """
+    profile = profile or load_profile(state.profile)
     power = {"powerKilowatts": decimal(state.power_watts / 1e3)} if profile.has_power_model else {}
     return {
         "ratedPetaflops": decimal(profile.rated_flops / 1e15),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from supernode_api.ranges import format_ranges, parse_ranges
+from supernode_dataplane.changed_profile import changes
 from supernode_dataplane.deployment_plan import DeploymentPlan, deployment_of, memory_problem
 from supernode_dataplane.hardware import hardware_of
 from supernode_dataplane.inference_fields import parse_inference
@@ -53,14 +54,20 @@ class Inputs:
 
 
 def machine_inputs(
-    super_node: Mapping[str, Any], compute_nodes: Iterable[Mapping[str, Any]], workloads: Iterable[Mapping[str, Any]]
+    super_node: Mapping[str, Any],
+    compute_nodes: Iterable[Mapping[str, Any]],
+    workloads: Iterable[Mapping[str, Any]],
+    *,
+    profile: Profile | None = None,
 ) -> Inputs:
     """Return the inputs of one SuperNode from raw API objects; objects of other SuperNodes are left out.
 
+    ``profile`` is used instead of the built-in one that spec.profile names: a machine with changed figures.
     Raises ProfileNotFoundError when spec.profile names no built-in profile.
     """
     name = _mapping(super_node.get("metadata")).get("name")
-    profile = load_profile(str(_mapping(super_node.get("spec")).get("profile")))
+    if profile is None:
+        profile = load_profile(str(_mapping(super_node.get("spec")).get("profile")))
     nodes = [spec for node in compute_nodes if (spec := _mapping(node.get("spec"))).get("superNode") == name]
     nodes.sort(key=lambda spec: (_integer(spec.get("serverIndex"), -1), _canonical(spec)))
     jobs = []
@@ -218,7 +225,7 @@ def _digest(
     """Return 16 hex digits over canonical JSON of what was read; the order of objects and list maps does not matter."""
     text = json.dumps(
         {
-            "profile": [profile.name, profile.version],
+            "profile": [profile.name, profile.version, *([changed] if (changed := changes(profile)) else [])],
             "computeNodes": [_canonical(node) for node in nodes],
             "workloads": [[key, _canonical(spec), [_rank_value(rank) for rank in ranks]] for key, spec, ranks in jobs],
         },

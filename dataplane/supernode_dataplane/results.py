@@ -12,6 +12,7 @@ from supernode_dataplane.constants import (
     LARGE_MODEL_PARAMETERS,
 )
 from supernode_dataplane.inference_running import InferenceRun
+from supernode_dataplane.machine import WorkloadInput
 from supernode_dataplane.placing import Placed
 from supernode_dataplane.pool_rates import Rates
 from supernode_dataplane.profile import Profile
@@ -23,13 +24,20 @@ __all__ = ["workload_result"]
 
 
 def workload_result(
-    profile: Profile, key: str, placed: Placed, outcome: Run | Problem | None, devices: DeviceState, *, contended: bool
+    profile: Profile,
+    workload: WorkloadInput,
+    placed: Placed,
+    outcome: Run | Problem | None,
+    devices: DeviceState,
+    *,
+    contended: bool,
 ) -> WorkloadResult:
     """Return the result of one workload; ``outcome`` is its run, why it has none, or None while it waits."""
     cards = len(set((placed.dies // profile.dies_per_package).tolist()))
     run = outcome if isinstance(outcome, Run) else None
     base = WorkloadResult(
-        key=key,
+        key=workload.key,
+        kind="training" if workload.inference is None else "inference",
         problem=outcome if isinstance(outcome, Problem) else None,
         waiting=placed.waiting if run is None else run.waiting,
         notes=placed.notes,
@@ -83,7 +91,6 @@ def _inference(common: WorkloadResult, run: InferenceRun, rates: Rates) -> Workl
     fullest = max(rates.pools.values(), key=lambda pool: pool.used_bytes)
     return replace(
         common,
-        kind="inference",
         tokens_per_step=run.deployment.plan.tokens_per_request,
         mfu=rates.flops_per_second / (common.dies * rates.peak),
         step_time_seconds=rates.step_seconds,

@@ -53,7 +53,7 @@ def solve(
     results = tuple(
         workload_result(
             profile,
-            workload.key,
+            workload,
             where,
             plan if isinstance(plan, Problem) else run,
             devices,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from supernode_api.supernode import MachinePerformance
 from supernode_api.workload import WorkloadPerformance
 from supernode_dataplane.figures import decimal, machine_performance, round_rate, workload_performance
+from support.deployments import R1_DECODE, deployment
 from support.machines import only, run, workload
 
 
@@ -45,7 +46,10 @@ def test_performance_is_what_the_api_takes_field_by_field():
     state = run(workload("a", range(48)))
     figures = workload_performance(only(state))
     fields = {field.alias for field in WorkloadPerformance.model_fields.values()}
-    assert set(figures) == fields
+    of_inference = {"ttftSeconds", "tpotSeconds", "promptTokensPerSecond"}
+    assert set(figures) == fields - of_inference
+    served = workload_performance(only(run(deployment("b", range(20), R1_DECODE))))
+    assert set(served) == fields
     WorkloadPerformance.model_validate(figures)
     machine = machine_performance(state)
     assert set(machine) == {field.alias for field in MachinePerformance.model_fields.values()}

@@ -1,0 +1,189 @@
+"""`evaluate`: one scenario, given as a plain document, to what the machine makes of it. What every command builds on.
+
+Pure but for packaged data: reads no file and prints nothing. An impossible scenario raises ScenarioError with the field
+and the remedy; whatever comes back ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from supernode_api.names import API_VERSION
+from supernode_cli.scenario import Machine, Scenario
+from supernode_dataplane.changed_profile import changed_profile
+from supernode_dataplane.errors import InvalidFigureError, ProfileNotFoundError
+from supernode_dataplane.figures import workload_performance
+from supernode_dataplane.inputs import machine_inputs, solve_inputs, whole_server_ranks
+from supernode_dataplane.profile import Profile
+from supernode_dataplane.stacks import stack_names
+from supernode_dataplane.state import MachineState, WorkloadResult
+
+__all__ = ["Evaluation", "ScenarioError", "evaluate", "parse_scenario"]
+
+_NAME = "scenario"
+_KEY = f"default/{_NAME}"
+
+
+class ScenarioError(Exception):
+    """A scenario that cannot be; ``field`` is where, the message what to do."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(message if not field or message.startswith(field) else f"{field}: {message}")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One operating point: the scenario as understood, its machine, and the machine's state with it."""
+
+    scenario: Scenario
+    profile: Profile
+    nodes: int
+    """Servers in use."""
+    workload: Mapping[str, Any]
+    """The SuperNodeWorkload that was solved, as JSON."""
+    state: MachineState
+    result: WorkloadResult
+
+    @property
+    def performance(self) -> dict[str, Any]:
+        """The figures, exactly as in the status of the same workload on a cluster."""
+        return workload_performance(self.result)
+
+
+def parse_scenario(document: Mapping[str, Any]) -> Scenario:
+    """Return a document as a scenario; ScenarioError for what is missing, unknown or out of range."""
+    unknown = _unknown_keys(Scenario, document)
+    if unknown:
+        raise ScenarioError("", f"unknown field {unknown[0]}: {_known(Scenario, unknown[0])}")
+    try:
+        scenario = Scenario.model_validate(document)
+    except ValidationError as error:
+        raise _explain(error) from None
+    if (scenario.training is None) == (scenario.inference is None):
+        raise ScenarioError("", "give exactly one of training and inference")
+    training = scenario.training
+    if training is not None and training.tokens is not None and training.steps is not None:
+        raise ScenarioError("training", "give tokens or steps, not both")
+    if scenario.stack not in stack_names():
+        raise ScenarioError("stack", f"there is no stack {scenario.stack!r}; known: {', '.join(stack_names())}")
+    return scenario
+
+
+def evaluate(document: Mapping[str, Any]) -> Evaluation:
+    """Return what a machine makes of a scenario on its first servers; ScenarioError when it cannot run there."""
+    scenario = parse_scenario(document)
+    profile = _profile(scenario.machine)
+    nodes = scenario.machine.nodes or profile.servers
+    if nodes > profile.servers:
+        raise ScenarioError("machine.nodes", f"{nodes} is more than the {profile.servers} servers of {profile.name}")
+    workload = {
+        "metadata": {"name": _NAME, "namespace": "default"},
+        "spec": {"superNode": _NAME, **scenario.workload_spec(), "pods": {"managed": {"nodes": nodes}}},
+        "status": {"placement": {"ranks": whole_server_ranks(profile, range(nodes))}},
+    }
+    super_node = {
+        "apiVersion": API_VERSION,
+        "metadata": {"name": _NAME},
+        "spec": {"profile": profile.name, "superPodID": 0},
+    }
+    faulty = _faulty_nodes(scenario.machine, profile)
+    state = solve_inputs(machine_inputs(super_node, faulty, [workload], profile=profile))
+    result = state.workload(_KEY)
+    assert result is not None
+    if result.problem is not None:
+        raise ScenarioError(result.problem.field.removeprefix("spec."), result.problem.message.removeprefix("spec."))
+    if result.tokens_per_second <= 0:
+        raise ScenarioError("machine.failed", result.waiting or "nothing moves on this machine")
+    return Evaluation(scenario, profile, nodes, workload, state, result)
+
+
+def _profile(machine: Machine) -> Profile:
+    try:
+        return changed_profile(machine.profile, machine.figures)
+    except ProfileNotFoundError as error:
+        raise ScenarioError("machine.profile", str(error)) from None
+    except InvalidFigureError as error:
+        raise ScenarioError(f"machine.figures.{error.figure}", str(error)) from None
+
+
+def _faulty_nodes(machine: Machine, profile: Profile) -> list[dict[str, Any]]:
+    """Return ComputeNodes with what has failed; servers without faults need none."""
+    faults: dict[int, list[dict[str, Any]]] = {}
+    for number, plane in enumerate(machine.failed.planes):
+        _within(f"machine.failed.planes.{number}", plane, profile.planes, "planes")
+        for server in range(profile.servers):
+            faults.setdefault(server, []).append(_plane_fault(profile, plane))
+    for number, chip in enumerate(machine.failed.l1):
+        _within(f"machine.failed.l1.{number}.plane", chip.plane, profile.planes, "planes")
+        _within(f"machine.failed.l1.{number}.server", chip.server, profile.servers, "servers")
+        faults.setdefault(chip.server, []).append(_plane_fault(profile, chip.plane))
+    for number, die in enumerate(machine.failed.dies):
+        _within(f"machine.failed.dies.{number}.die", die.die, profile.dies_per_server, "dies in a server")
+        _within(f"machine.failed.dies.{number}.server", die.server, profile.servers, "servers")
+        faults.setdefault(die.server, []).append({"die": die.die})
+    return [
+        {"spec": {"superNode": _NAME, "serverIndex": server, "faults": [_fault(i, f) for i, f in enumerate(entries)]}}
+        for server, entries in sorted(faults.items())
+    ]
+
+
+def _plane_fault(profile: Profile, plane: int) -> dict[str, Any]:
+    if not profile.l1_chips:
+        raise ScenarioError("machine.failed", f"{profile.name} has no switch chips: its servers are meshed")
+    return {"l1": {"plane": plane}}
+
+
+def _fault(number: int, fault: dict[str, Any]) -> dict[str, Any]:
+    return {"name": f"fault-{number}", "level": "SeparateNPU", "code": "", **fault}
+
+
+def _within(field: str, number: int, count: int, what: str) -> None:
+    if number >= count:
+        raise ScenarioError(field, f"{number} is not there: the machine has {count} {what}, counted from 0")
+
+
+def _explain(error: ValidationError) -> ScenarioError:
+    first = error.errors()[0]
+    got = first.get("input")
+    shown = f", got {got!r}"[:80] if not isinstance(got, dict | list) and first["type"] != "missing" else ""
+    return ScenarioError(".".join(str(part) for part in first["loc"]), f"{first['msg']}{shown}")
+
+
+def _kinds(annotation: Any) -> list[type[BaseModel]]:
+    return [
+        kind
+        for kind in (annotation, *get_args(annotation), *(a for arg in get_args(annotation) for a in get_args(arg)))
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+    ]
+
+
+def _unknown_keys(model: type[BaseModel], data: Any, prefix: str = "") -> list[str]:
+    if isinstance(data, list):
+        return [key for number, item in enumerate(data) for key in _unknown_keys(model, item, f"{prefix}{number}.")]
+    if not isinstance(data, Mapping):
+        return []
+    fields = {(info.alias or name): info.annotation for name, info in model.model_fields.items()}
+    unknown: list[str] = []
+    for key, value in data.items():
+        if key not in fields:
+            unknown.append(f"{prefix}{key}")
+            continue
+        for kind in _kinds(fields[key]):
+            unknown += _unknown_keys(kind, value, f"{prefix}{key}.")
+    return unknown
+
+
+def _known(model: type[BaseModel], dotted: str) -> str:
+    current = model
+    for part in dotted.split(".")[:-1]:
+        if part.isdigit():
+            continue
+        info = next(i for n, i in current.model_fields.items() if (i.alias or n) == part)
+        current = _kinds(info.annotation)[0]
+    names = ", ".join(sorted(info.alias or name for name, info in current.model_fields.items()))
+    return f"known here are {names}"
