@@ -16,10 +16,11 @@ help: ## list the targets
 venv: ## make the isolated Python environment from the lock file
 	@PYTHON="$(PYTHON)" devcluster/venv.sh $(VENV)
 
-gen: venv ## generate everything that is generated: CRDs, gRPC stubs, reference pages
+gen: venv ## generate everything that is generated: CRDs, gRPC stubs, schemas, reference pages
 	$(BIN)/python -m supernode_api.generate
 	$(BIN)/python -m supernode_deviceplugin.generate
 	$(BIN)/python -m supernode_cabinet.tables docs/telemetry.md
+	$(BIN)/python -m supernode_cli.scenario_schema docs/scenario.schema.json
 	$(BIN)/python tests/support/regenerate.py
 	$(BIN)/python tests/support/chart_values.py
 

@@ -57,9 +57,9 @@ class Evaluation:
 
 def parse_scenario(document: Mapping[str, Any]) -> Scenario:
     """Return a document as a scenario; ScenarioError for what is missing, unknown or out of range."""
-    unknown = _unknown_keys(Scenario, document)
-    if unknown:
-        raise ScenarioError("", f"unknown field {unknown[0]}: {_known(Scenario, unknown[0])}")
+    unknown = _unknown_key(Scenario, document)
+    if unknown is not None:
+        raise unknown
     try:
         scenario = Scenario.model_validate(document)
     except ValidationError as error:
@@ -162,28 +162,20 @@ def _kinds(annotation: Any) -> list[type[BaseModel]]:
     ]
 
 
-def _unknown_keys(model: type[BaseModel], data: Any, prefix: str = "") -> list[str]:
+def _unknown_key(model: type[BaseModel], data: Any, above: tuple[Any, ...] = ()) -> ScenarioError | None:
+    """Return the first key that no model knows, with those that are known there."""
     if isinstance(data, list):
-        return [key for number, item in enumerate(data) for key in _unknown_keys(model, item, f"{prefix}{number}.")]
+        found = (_unknown_key(model, item, (*above, number)) for number, item in enumerate(data))
+        return next((error for error in found if error is not None), None)
     if not isinstance(data, Mapping):
-        return []
+        return None
     fields = {(info.alias or name): info.annotation for name, info in model.model_fields.items()}
-    unknown: list[str] = []
     for key, value in data.items():
         if key not in fields:
-            unknown.append(f"{prefix}{key}")
-            continue
+            path = ".".join(str(part) for part in (*above, key))
+            return ScenarioError("", f"unknown field {path[:200]}: known here are {', '.join(sorted(fields))}")
         for kind in _kinds(fields[key]):
-            unknown += _unknown_keys(kind, value, f"{prefix}{key}.")
-    return unknown
-
-
-def _known(model: type[BaseModel], dotted: str) -> str:
-    current = model
-    for part in dotted.split(".")[:-1]:
-        if part.isdigit():
-            continue
-        info = next(i for n, i in current.model_fields.items() if (i.alias or n) == part)
-        current = _kinds(info.annotation)[0]
-    names = ", ".join(sorted(info.alias or name for name, info in current.model_fields.items()))
-    return f"known here are {names}"
+            error = _unknown_key(kind, value, (*above, key))
+            if error is not None:
+                return error
+    return None

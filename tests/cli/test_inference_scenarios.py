@@ -1,0 +1,235 @@
+"""Scenarios of inference: `simulate` says what the cluster's status says, and one clear error for what cannot be."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from supernode_cli.evaluation import ScenarioError, evaluate
+from supernode_cli.main import cli
+from supernode_cli.scenario_schema import scenario_schema, schema_text
+from supernode_dataplane.figures import workload_performance
+from support.deployments import MODES, R1_DECODE, deployment
+from support.machines import only, run
+
+SCENARIO: dict[str, Any] = {"machine": {"nodes": 20}, **R1_DECODE}
+
+
+def simulate(tmp_path: Path, scenario: Any, *flags: str) -> tuple[int, str, str]:
+    file = tmp_path / "scenario.yaml"
+    file.write_text(yaml.safe_dump(scenario), encoding="utf-8")
+    result = CliRunner().invoke(cli, ["simulate", "-f", str(file), *flags])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def changed(**path: Any) -> dict[str, Any]:
+    document = deepcopy(SCENARIO)
+    for dotted, value in path.items():
+        *parents, last = dotted.split("__")
+        node = document
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        if value is ...:
+            node.pop(last)
+        else:
+            node[last] = value
+    return document
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_cli_gives_the_very_figures_of_the_status_of_the_same_workload(tmp_path: Path, mode: str) -> None:
+    base, nodes = MODES[mode]
+    status, out, err = simulate(tmp_path, {"machine": {"nodes": nodes}, **base}, "-o", "json")
+    assert status == 0, err
+    shown = {key: figure["value"] for key, figure in json.loads(out)["workloads"][0]["figures"].items()}
+    on_the_cluster = workload_performance(only(run(deployment("a", range(nodes), base, managed=True))))
+    assert len(shown) >= 8
+    assert shown == {key: on_the_cluster[key] for key in shown}
+    assert {"tokensPerSecondPerCard", "tokensPerSecond", "stepTimeSeconds", "expectedErrorPercent"} <= set(shown)
+
+
+def test_a_manifest_is_a_scenario_too() -> None:
+    manifest = deployment("a", range(20), managed=True)
+    assert evaluate({"machine": {"nodes": 20}, **R1_DECODE}).performance == workload_performance(only(run(manifest)))
+
+
+def test_the_table_says_what_the_step_and_the_memory_are_made_of(tmp_path: Path) -> None:
+    status, out, _ = simulate(tmp_path, SCENARIO)
+    assert status == 0
+    for words in (
+        "time per output token",
+        "ms",
+        "bound by",
+        "attention core",
+        "dispatch",
+        "weights in HBM",
+        "expected",
+    ):
+        assert words in out
+    assert "1943" in out, "the published rate stands beside ours"
+
+
+def test_parts_sum_to_the_step_and_to_the_memory(tmp_path: Path) -> None:
+    _, out, _ = simulate(tmp_path, SCENARIO, "-o", "json")
+    workload = json.loads(out)["workloads"][0]
+    step = sum(float(part["value"]) for part in workload["steps"].values())
+    assert step == pytest.approx(float(workload["figures"]["stepTimeSeconds"]["value"]), rel=2e-3)
+    memory = sum(float(part["value"]) for part in workload["memory"].values())
+    assert memory == pytest.approx(float(workload["figures"]["hbmGibibytesPerDie"]["value"]), rel=2e-3)
+
+
+def test_a_config_can_be_written_as_a_mapping() -> None:
+    config = {
+        "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256,
+    }  # fmt: skip
+    scenario = {
+        "machine": {"nodes": 1},
+        "inference": {"mode": "Prefill", "inputTokens": 1024, "prefill": {"parallelism": {"tensor": 2}}},
+    }
+    inline = evaluate({**scenario, "model": {"config": config}})
+    assert inline.performance == evaluate({**scenario, "model": {"config": json.dumps(config)}}).performance
+    assert (
+        inline.performance["tokensPerSecond"]
+        == evaluate({**scenario, "model": {"name": "llama-3.1-8b"}}).performance["tokensPerSecond"]
+    )
+
+
+def test_changed_figures_and_failures_change_the_answer() -> None:
+    rate = evaluate(SCENARIO).result.tokens_per_second
+    assert evaluate(changed(machine__figures={"podMeasuredGigabytesPerSecond": 75})).result.tokens_per_second < rate
+    assert evaluate(changed(machine__figures={"hbmTerabytesPerSecondPerDie": 3.2})).result.tokens_per_second > rate
+    assert evaluate(changed(machine__failed={"planes": [3]})).result.tokens_per_second < rate
+    assert evaluate(changed(machine__failed={"l1": [{"server": 19, "plane": 0}]})).result.tokens_per_second < rate
+    elsewhere = changed(machine__failed={"l1": [{"server": 20, "plane": 0}], "dies": [{"server": 47, "die": 15}]})
+    assert evaluate(elsewhere).result.tokens_per_second == rate
+
+
+def test_a_figure_of_its_own_is_in_the_digest_and_on_the_table(tmp_path: Path) -> None:
+    more = changed(machine__figures={"hbmGibibytesPerDie": 128})
+    assert evaluate(more).state.digest != evaluate(SCENARIO).state.digest
+    assert "96 TiB" in simulate(tmp_path, more)[1]
+
+
+BAD: list[tuple[dict[str, Any], str, str]] = [
+    (changed(machine__profile="cm-9"), "machine.profile", "cloudmatrix-384"),
+    (changed(machine__nodes=49), "machine.nodes", "48 servers"),
+    (changed(machine__figures={"hbmGigs": 1}), "machine.figures.hbmGigs", "hbmGigabytesPerDie"),
+    (changed(machine__figures={"planes": 0.5}), "machine.figures.planes", "whole number"),
+    (changed(machine__figures={"rdmaGigabytesPerSecond": "fast"}), "machine.figures.rdmaGigabytesPerSecond", "number"),
+    (changed(machine__figures={"diesPerPackage": 3}), "machine.figures.diesPerPackage", "divide"),
+    (changed(machine__figures={"uplinksPerL1": 4}), "machine.figures.uplinksPerL1", "l2ChipsPerPlane"),
+    (changed(machine__failed={"planes": [7]}), "machine.failed.planes.0", "7 planes"),
+    (changed(machine__failed={"dies": [{"server": 0, "die": 16}]}), "machine.failed.dies.0.die", "16 dies"),
+    (changed(machine__failed={"dies": [{"server": 3, "die": 2}]}), "machine.failed", "server 3 die 2"),
+    (changed(machine__failed={"optics": 1}), "machine.failed.optics", "planes"),
+    (changed(machine={"profile": "atlas-a2-cluster", "failed": {"planes": [0]}}), "machine.failed", "meshed"),
+    (changed(stack="homegrown"), "stack", "vendor-tuned"),
+    (changed(model__name="deepseek-r9"), "deepseek-r9", "deepseek-r1"),
+    (changed(inference=...), "training and inference", "exactly one"),
+    (changed(training={"sequenceLength": 1, "globalBatchSize": 1}), "training and inference", "exactly one"),
+    (changed(inference__mode="Serve"), "inference.mode", "Prefill"),
+    (changed(inference__inputTokens=0), "inference.inputTokens", "greater than or equal to 1"),
+    (changed(inference__inputTokens="4K"), "inference.inputTokens", "integer"),
+    (changed(inference__outputTokens=...), "inference.outputTokens", "missing"),
+    (changed(inference__load={"concurrency": 1}), "inference.load", "exactly one"),
+    (changed(inference__batch=...), "inference.load", "exactly one"),
+    (changed(inference__prefill={}), "inference.prefill", "describe it as decode"),
+    (changed(inference__promptsPerBatch=2), "inference.promptsPerBatch", "leave it out"),
+    (changed(inference__cache={"reusePercent": 50}), "inference.cache.reusePercent", "leave it out"),
+    (changed(inference__tokens=1, inference__requests=1), "inference.requests", "one of both"),
+    (changed(inference__speculation__acceptancePercent=[70, 60]), "inference.speculation.acceptancePercent", "1"),
+    (changed(inference__precision={"weights": "fp4"}), "inference.precision.weights", "int4"),
+    (changed(inference__decode__parallelism__tensor=3), "inference.decode.parallelism.tensor", "divide"),
+    (changed(inference__decode__parallelism__tensor=256), "inference.decode.parallelism.tensor", "divide"),
+    (changed(inference__decode__parallelism__expert=48), "inference.decode.parallelism.expert", "320 dies"),
+    (changed(inference__decode__experts={"redundant": 5}), "inference.decode.experts.redundant", "make it 64"),
+    (changed(inference__decode__experts={"sharedRanks": 320}), "inference.decode.experts.sharedRanks", "fewer"),
+    (changed(inference__batch__sequencesPerCard=4000), "inference.decode", "GiB"),
+    (changed(machine__figures={"hbmGibibytesPerDie": 16}), "inference.decode", "weights"),
+    (changed(machine__nodes=1, inference__decode={}), "inference.decode", "GiB"),
+    (changed(inference__decode__paralelism={}), "inference.decode.paralelism", "parallelism"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("scenario", "field", "remedy"), BAD, ids=[f"{n} {row[1]}" for n, row in enumerate(BAD)])
+def test_what_cannot_be_is_one_error_with_field_and_remedy(
+    tmp_path: Path, scenario: dict[str, Any], field: str, remedy: str
+) -> None:
+    status, out, err = simulate(tmp_path, scenario)
+    assert (status, out) == (2, ""), err
+    assert field in err
+    assert remedy in err
+    assert "Traceback" not in err
+
+
+LEAVES: list[tuple[str, ...]] = [
+    ("inference", "mode"), ("inference", "inputTokens"), ("inference", "outputTokens"), ("inference", "precision"),
+    ("inference", "precision", "weights"), ("inference", "precision", "kvCache"), ("inference", "decode"),
+    ("inference", "decode", "parallelism"), ("inference", "decode", "parallelism", "tensor"),
+    ("inference", "decode", "parallelism", "expert"), ("inference", "decode", "experts"),
+    ("inference", "decode", "experts", "redundant"), ("inference", "decode", "experts", "sharedRanks"),
+    ("inference", "decode", "experts", "imbalancePercent"), ("inference", "decode", "microBatches"),
+    ("inference", "prefill"), ("inference", "prefill", "nodes"), ("inference", "batch"), ("inference", "load"),
+    ("inference", "batch", "sequencesPerCard"), ("inference", "load", "concurrency"), ("inference", "promptsPerBatch"),
+    ("inference", "speculation"), ("inference", "speculation", "drafts"), ("inference", "cache"),
+    ("inference", "speculation", "acceptancePercent"), ("inference", "cache", "reusePercent"),
+    ("inference", "cache", "memoryFractionPercent"), ("inference", "tokens"), ("inference", "requests"),
+    ("machine", "figures"), ("machine", "failed"), ("machine", "nodes"), ("machine", "profile"), ("stack",),
+    ("model", "name"), ("model", "config"), ("inference",),
+]  # fmt: skip
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 1 << 40) | st.floats() | st.text(max_size=8)
+    | st.sampled_from(["Prefill", "Colocated", "Disaggregated", "open-source", "qwen3-32b", "two", "bf16", [50, 50]]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(st.sampled_from(LEAVES), VALUES | st.integers(0, 400)), min_size=1, max_size=3))
+def test_no_value_anywhere_ends_in_anything_but_an_answer_or_one_error(changes: list[Any]) -> None:
+    document = deepcopy(SCENARIO)
+    for path, value in changes:
+        node: Any = document
+        for key in path[:-1]:
+            node = node.setdefault(key, {}) if isinstance(node, dict) else {}
+        if isinstance(node, dict):
+            node[path[-1]] = value
+    try:
+        found = evaluate(document)
+    except ScenarioError:
+        return
+    assert found.result.tokens_per_second > 0
+    assert all(str(value) not in ("nan", "inf") for value in found.performance.values())
+
+
+def test_the_schema_in_the_docs_is_that_of_the_models() -> None:
+    file = Path(__file__).resolve().parents[2] / "docs" / "scenario.schema.json"
+    assert file.read_text(encoding="utf-8") == schema_text(), "run make gen"
+
+
+def test_the_schema_takes_what_runs_and_refuses_what_is_unknown() -> None:
+    from jsonschema import Draft202012Validator, ValidationError
+
+    schema = scenario_schema()
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    for base, nodes in MODES.values():
+        validator.validate({"machine": {"nodes": nodes}, **base})
+    for wrong in (
+        changed(machine__figures={"hbmGigs": 1}),
+        changed(inference__decode__paralelism={}),
+        changed(inference=...),
+        changed(inference__inputTokens=0),
+    ):
+        with pytest.raises(ValidationError):
+            validator.validate(wrong)
