@@ -1,19 +1,24 @@
-"""`supernode claims`: what is published about the machine beside what we compute."""
+"""`supernode claims` and `supernode compare`: the machine beside what is published, and beside other machines."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from supernode_cli.errors import CliError
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
+    from supernode_cli.comparison import Comparison, OperatingPoint
     from supernode_dataplane.claims import Claim
 
-__all__ = ["claims"]
+__all__ = ["claims", "compare"]
 
 OUTPUT = click.option(
     "-o",
@@ -36,6 +41,30 @@ def claims(output: str) -> None:
         print_claims(found, table_console())
     else:
         print_document({"claims": [claim.to_json() for claim in found]}, output)
+
+
+@click.command()
+@click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
+@click.option("-f", "--file", "path", required=True, help="Scenario or workload manifest; - is standard input.")
+@click.option(
+    "--cards", type=click.IntRange(min=1), help="Cards of each machine; else as many dies as the scenario has."
+)
+@OUTPUT
+def compare(machines: tuple[str, ...], path: str, cards: int | None, output: str) -> None:
+    """Compare one workload on several machines: absolute, per card, per PFLOPS and per kW."""
+    from supernode_cli.comparison import compare as compare_machines
+    from supernode_cli.evaluation import ScenarioError
+    from supernode_cli.scenario_files import read_document
+
+    document = read_document(path)
+    try:
+        rows = compare_machines(document, list(dict.fromkeys(machines)), cards)
+    except ScenarioError as error:
+        raise CliError(f"{path}: {error}") from None
+    if output == "table":
+        print_comparison(rows, table_console())
+    else:
+        print_document({"machines": [row.to_json() for row in rows]}, output)
 
 
 def table_console() -> Console:
@@ -81,6 +110,59 @@ def print_claims(found: tuple[Claim, ...], console: Console) -> None:
     console.print(table)
     counts = {verdict: sum(claim.verdict == verdict for claim in found) for verdict in colours}
     console.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), style="dim")
+
+
+_COLUMNS: tuple[tuple[str, Callable[[OperatingPoint], float | str | None]], ...] = (
+    ("cards", lambda point: float(point.cards)),
+    ("layout", lambda point: point.layout),
+    ("tokens/s", lambda point: point.tokens_per_second),
+    ("per card", lambda point: point.per_card),
+    ("per PFLOPS", lambda point: point.per_petaflops),
+    ("per kW", lambda point: point.per_kilowatt),
+    ("MFU", lambda point: point.mfu or None),
+    ("bound by", lambda point: point.bound),
+)
+
+
+def print_comparison(rows: tuple[Comparison, ...], console: Console) -> None:
+    """Print a line for each machine with ratios to the first one that runs; n/a where no source has a figure."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.ROUNDED, header_style="bold")
+    table.add_column("machine")
+    for name, _ in _COLUMNS:
+        table.add_column(name, justify="left" if name in ("layout", "bound by") else "right")
+    first = next(row.point for row in rows if row.point is not None)
+    for row in rows:
+        if row.point is None:
+            table.add_row(Text(row.machine, style="yellow"), *[Text("n/a", style="dim")] * len(_COLUMNS))
+        else:
+            cells = [_cell(name, read(row.point), read(first), row.point is first) for name, read in _COLUMNS]
+            table.add_row(Text(row.machine, style="bold"), *cells)
+    console.print(table)
+    for row in rows:
+        if row.point is None:
+            console.print(Text(f"{row.machine}: {row.problem}", style="yellow"))
+            continue
+        changed = f"changed: {', '.join(row.point.changed)}; " if row.point.changed else ""
+        power = row.point.rated_source or "no source for its power"
+        console.print(Text(f"{row.machine}: {changed}peak in {row.point.peak_format}; {power}", style="dim"))
+
+
+def _cell(name: str, value: float | str | None, ours: float | str | None, is_first: bool) -> Text:
+    """Return a value, with its ratio to the first machine's below where that says something."""
+    from rich.text import Text
+
+    if value is None:
+        return Text("n/a", style="dim")
+    if isinstance(value, str):
+        return Text(value)
+    cell = Text(figure(value))
+    if isinstance(ours, float) and not is_first and name not in ("cards", "MFU"):
+        cell.append(f"\nx{value / ours:.2f}", style="dim")
+    return cell
 
 
 def figure(value: float) -> str:

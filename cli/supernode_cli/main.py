@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supernode_cli.errors import CliError
-from supernode_cli.machines import claims
+from supernode_cli.machines import claims, compare
+from supernode_cli.validate import validate
 
 if TYPE_CHECKING:
     from supernode_cli.report import Report
@@ -82,6 +83,8 @@ def simulate(path: str, output: str) -> None:
 
 
 cli.add_command(claims)
+cli.add_command(validate)
+cli.add_command(compare)
 
 
 def _only(report: Report, namespace: str | None) -> Report:

@@ -1,0 +1,140 @@
+"""`supernode compare`: one workload on several machines by one rule, n/a where no source has a figure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from supernode_cli.comparison import compare, operating_point, scenario_on
+from supernode_cli.evaluation import ScenarioError, evaluate
+from supernode_cli.main import cli
+
+LLAMA: dict[str, Any] = {
+    "model": {"name": "llama-3.1-405b"},
+    "training": {
+        "sequenceLength": 8192,
+        "globalBatchSize": 192,
+        "parallelism": {"tensor": 16, "pipeline": 8, "virtualPipeline": 4},
+    },
+}
+DECODE: dict[str, Any] = {
+    "machine": {"nodes": 4},
+    "model": {"name": "deepseek-r1"},
+    "inference": {"mode": "Decode", "inputTokens": 2048, "outputTokens": 512, "batch": {"sequencesPerCard": 16}},
+}
+ALL = ["cloudmatrix-384", "atlas-a2-cluster", "gb200-nvl72", "h800-cluster", "h100-cluster"]
+
+
+def run(tmp_path: Path, document: Any, *arguments: str) -> tuple[int, str, str]:
+    file = tmp_path / "scenario.yaml"
+    file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    result = CliRunner().invoke(cli, ["compare", "-f", str(file), *arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_its_own_machine_has_the_answer_of_simulate() -> None:
+    point = operating_point(LLAMA, "cloudmatrix-384")
+    assert point.tokens_per_second == evaluate(LLAMA).result.tokens_per_second
+    assert point.changed == ()
+    assert point.layout == "TP16 PP8 DP6 VPP4"
+    assert point.per_card == pytest.approx(point.tokens_per_second / 384)
+    assert point.per_petaflops == pytest.approx(point.tokens_per_second / 271.7952)
+    assert point.per_kilowatt == pytest.approx(point.tokens_per_second / 559)
+
+
+def test_every_machine_gets_as_many_dies_as_it_has_and_a_layout_that_fits_its_servers() -> None:
+    rows = {row.machine: row.point for row in compare(LLAMA, ALL)}
+    assert [point.dies for point in rows.values() if point] == [768, 768, 72, 768, 384]
+    for name in ALL[1:]:
+        point = rows[name]
+        assert point is not None
+        assert point.changed == ("layout",)
+        assert point.layout.startswith("TP8 ")
+        assert 0.25 < point.mfu < 0.55
+
+
+def test_power_without_a_source_is_not_available() -> None:
+    rows = {row.machine: row.to_json() for row in compare(LLAMA, ALL)}
+    unknown = [name for name, row in rows.items() if row["tokensPerSecondPerKilowatt"] is None]
+    assert unknown == ["atlas-a2-cluster", "h800-cluster"]
+    assert rows["gb200-nvl72"]["ratedKilowatts"] == 145
+    assert rows["h100-cluster"]["ratedSource"].startswith("vendor data sheet: 10.2 kW")
+
+
+def test_a_number_of_cards_can_be_given_for_all() -> None:
+    points = [row.point for row in compare(LLAMA, ["cloudmatrix-384", "h100-cluster"], cards=256)]
+    assert [point.cards for point in points if point] == [256, 256]
+    share = next(point.rated_watts for point in points if point)
+    assert share == pytest.approx(559e3 * 256 / 384)
+
+
+def test_formats_and_stack_of_a_deployment_are_those_of_the_machine() -> None:
+    asked, changed = scenario_on(DECODE, "h100-cluster")
+    assert changed == ("stack gpu-tuned", "weights fp8", "activations fp8")
+    assert asked["machine"] == {"profile": "h100-cluster", "nodes": 8}
+    assert "precision" not in DECODE["inference"], "the scenario itself stays as it is"
+    here, there = (operating_point(DECODE, name) for name in ("cloudmatrix-384", "h100-cluster"))
+    assert (here.peak_format, there.peak_format) == ("int8", "fp8")
+    assert there.peak_flops == pytest.approx(64 * 1979e12)
+    assert here.tokens_per_second > 0
+    back, _ = scenario_on(asked, "cloudmatrix-384")
+    assert back["inference"]["precision"] == {"weights": "int8", "activations": "int8"}
+
+
+def test_failures_and_changed_figures_stay_with_their_machine() -> None:
+    document = {**LLAMA, "machine": {"failed": {"planes": [0]}, "figures": {"rdmaGigabytesPerSecond": 10}}}
+    asked, _ = scenario_on(document, "h100-cluster")
+    assert asked["machine"] == {"profile": "h100-cluster", "nodes": 48}
+    own, _ = scenario_on(document, "cloudmatrix-384", cards=192)
+    assert own["machine"]["failed"] == {"planes": [0]}
+    assert own["machine"]["nodes"] == 24
+
+
+def test_a_machine_that_cannot_run_it_says_why_and_the_others_answer(tmp_path: Path) -> None:
+    status, out, _ = run(tmp_path, DECODE, *ALL, "-o", "json")
+    assert status == 0
+    rows = {row["machine"]: row for row in json.loads(out)["machines"]}
+    assert rows["cloudmatrix-384"]["tokensPerSecond"] > 0
+    assert "do not spread evenly over 72 ranks" in rows["gb200-nvl72"]["problem"]
+    status, out, _ = run(tmp_path, DECODE, *ALL)
+    assert status == 0
+    assert "do not spread evenly" in " ".join(out.split())
+
+
+def test_the_table_has_a_line_for_each_machine_with_ratios_to_the_first(tmp_path: Path) -> None:
+    status, out, _ = run(tmp_path, LLAMA, *ALL)
+    assert status == 0
+    line = next(line for line in out.splitlines() if "atlas-a2-cluster" in line)
+    assert "n/a" in line
+    assert "x0.45" in out
+    assert "559" not in line
+
+
+@pytest.mark.parametrize(
+    ("document", "arguments", "says"),
+    [
+        (LLAMA, ["h900-cluster"], "machine.profile: there is no hardware profile 'h900-cluster'"),
+        (LLAMA, ["h100-cluster", "--cards", "100"], "cards: 100 are no whole servers of h100-cluster, which have 8"),
+        (LLAMA, ["gb200-nvl72", "--cards", "144"], "cards: 144 is more than the 72 of gb200-nvl72"),
+        ({"model": {"name": "llama-3.1-405b"}}, ["h100-cluster"], "exactly one of training and inference"),
+        ({**LLAMA, "model": {"name": "llama-9"}}, ["h100-cluster"], "llama-9"),
+        ({**LLAMA, "trainig": 1}, ["h100-cluster"], "unknown field trainig"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_status_2(
+    tmp_path: Path, document: Any, arguments: list[str], says: str
+) -> None:
+    status, out, err = run(tmp_path, document, *arguments)
+    assert (status, out) == (2, "")
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_no_layout_at_all_is_said_with_the_remedy() -> None:
+    with pytest.raises(ScenarioError, match="training.parallelism: no layout of 8 dies .* other cards"):
+        operating_point(LLAMA, "h100-cluster", cards=8)
