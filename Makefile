@@ -23,6 +23,7 @@ gen: venv ## generate everything that is generated: CRDs, gRPC stubs, schemas, r
 	$(BIN)/python -m supernode_cli.scenario_schema docs/scenario.schema.json
 	$(BIN)/python tests/support/regenerate.py
 	$(BIN)/python tests/support/chart_values.py
+	$(BIN)/python tests/support/fidelity.py
 
 check: venv ## lint, types, import contracts
 	$(BIN)/ruff check --no-cache .

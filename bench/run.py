@@ -25,11 +25,13 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "devcluster"), str(ROOT / "bench
 def collect(quick: bool, rest_seconds: int) -> Iterator[Row]:
     """Run the measurements, the cheap ones first."""
     import bench_cluster
+    import bench_dataplane
     import bench_processes
     import bench_serving
     import bench_superclusters
 
     yield from bench_processes.measure()
+    yield from bench_dataplane.measure()
     yield from bench_serving.measure()
     yield from bench_superclusters.measure()
     if not quick:

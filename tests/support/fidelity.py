@@ -1,0 +1,66 @@
+"""The validation section of docs/fidelity.md, from the suite itself: `python tests/support/fidelity.py` writes it.
+
+`make gen` runs it; a test compares. What the first run of the test rows gave is history, and stands in the page's own
+words outside of the generated part.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from supernode_dataplane.suite import RowReport, SuiteReport, validate
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "fidelity.md"
+_SECTION = re.compile(r"(<!-- suite -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def section(report: SuiteReport) -> str:
+    """Return the generated part in Markdown."""
+    all_of = report.informative
+    lines = [
+        f"Over the {all_of.rows} informative test rows (`*`): median absolute error {all_of.median:.1f} % (aim 10), "
+        f"P90 {all_of.p90:.1f} % (aim 20);",
+        f"the 90 % intervals cover {all_of.coverage:.0f} % of them (aim 65 to 95), "
+        f"with a median half width of {all_of.median_half_width:.1f} % (aim at most 20).",
+        "",
+        "| row | what | published | computed | error | gate | interval | |",
+        "|---|---|---|---|---:|---:|---:|---|",
+    ]
+    lines += [_line(row) for row in report.rows]
+    lines += ["", "| set/class | rows | median error | P90 | covered | half width |", "|---|---:|---:|---:|---:|---:|"]
+    for name, group in report.groups.items():
+        figures = f"{group.median:.1f} % | {group.p90:.1f} % | {group.coverage:.0f} % | {group.median_half_width:.1f} %"
+        lines.append(f"| {name} | {group.rows} | {figures} |")
+    lines += [
+        "",
+        f"{len(report.fitted)} constants are fitted; every other one is derived from a source or assumed "
+        "(`data/stacks.yaml`):",
+        "",
+        "| stack | constant | value | standard error | unit | identified by |",
+        "|---|---|---:|---:|---|---|",
+    ]
+    for figure in report.fitted:
+        value = f"{figure.value:.3g} | {figure.error:.2g} | {figure.unit} | {', '.join(figure.rows)}"
+        lines.append(f"| {figure.stack} | `{figure.name}` | {value} |")
+    return "\n".join(lines) + "\n"
+
+
+def page(text: str, report: SuiteReport) -> str:
+    """Return the page with its generated part made anew."""
+    return _SECTION.sub(lambda match: f"{match[1]}{section(report)}{match[2]}", text)
+
+
+def _line(row: RowReport) -> str:
+    published = ", ".join(f"{name} {value:g}" for name, value in row.published.items())
+    computed = ", ".join(f"{row.computed[name]:.3g}" for name in row.published)
+    error = "" if row.gate == "sign" else f"{row.error_percent:+.1f}{' pp' if row.gate.endswith('pp') else ' %'}"
+    gate = row.gate if row.gate == "sign" or row.gate.endswith("pp") else f"{row.gate} %"
+    width = "" if row.interval_percent is None else f"±{row.interval_percent:.0f} %"
+    name = f"{row.id}{'*' if row.informative else ''}"
+    mark = "passed" if row.passed else "**missed**"
+    return f"| {name} | {row.text} | {published} | {computed} | {error} | {gate} | {width} | {mark} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), validate()), encoding="utf-8")
