@@ -1,9 +1,9 @@
 """One workload on several machines: absolute, per card, per PFLOPS and per kW. Documents in, values out; no printing.
 
 The rule, the same for all: the scenario runs as it stands on its own machine. Any other machine gives it as many dies
-as it has there (``cards`` says another number of cards), in whole servers and at most all, with no changed figures and no
-failures. A training layout stays where it is legal and its tensor groups fit into a server, else the fastest legal one
-is taken; inference's 8-bit formats become the ones that the machine multiplies, and its tuned stack that of the vendor.
+as it has there (``cards`` says another number of cards), in whole servers and at most all, with no changed figures and
+no failures. A training layout stays where it is legal and its tensor groups fit into a server, else the fastest legal
+one is taken; inference's 8-bit formats become those that the machine multiplies, and its tuned stack the vendor's.
 What no source states is None: n/a.
 """
 

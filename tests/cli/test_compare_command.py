@@ -136,5 +136,5 @@ def test_bad_input_is_one_sentence_and_exit_status_2(
 
 
 def test_no_layout_at_all_is_said_with_the_remedy() -> None:
-    with pytest.raises(ScenarioError, match="training.parallelism: no layout of 8 dies .* other cards"):
+    with pytest.raises(ScenarioError, match=r"training\.parallelism: no layout of 8 dies .* other cards"):
         operating_point(LLAMA, "h100-cluster", cards=8)
