@@ -16,15 +16,11 @@ __all__ = [
     "BUFFER_BYTES",
     "COLLECTIVE_VECTOR_SHARE",
     "CONSTANTS",
-    "ERROR_INFERENCE_PERCENT",
-    "ERROR_LARGE_PERCENT",
-    "ERROR_SMALL_PERCENT",
     "GEMM_BACKWARD_RATIO",
     "GRADIENT_BYTES",
     "GRADIENT_OVERLAP",
     "HBM_EFFICIENCY",
     "HOST_STEP_SECONDS",
-    "LARGE_MODEL_PARAMETERS",
     "LINK_EFFICIENCY",
     "LOGIT_BYTES",
     "OPTIMIZER_BYTES",
@@ -157,37 +153,6 @@ _VECTOR_SHARE = Constant(
     "calibrated",
     "24 of 48 vector cores saturate about 95 % of the bandwidth, arXiv 2607.06202",
 )
-_ERROR_LARGE = Constant(
-    "error_large_percent",
-    15.0,
-    "percent",
-    "derived",
-    "largest error of this unfitted model on measured A2 runs of large dense models, each at its best layout: "
-    "LLaMA2-70B -1.7 %, GPT3-175B +1.5 %, LLaMA3-70B +14.4 %; rounded up",
-)
-_ERROR_SMALL = Constant(
-    "error_small_percent",
-    25.0,
-    "percent",
-    "derived",
-    "largest error of this unfitted model on measured runs of small dense models, each at its best layout: "
-    "LLaMA2-7B +15 %, Qwen3-8B +21 %; rounded up; they need a size-dependent efficiency. Left out: LLaMA3.1-8B on A2 "
-    "(2,280 tokens/s a card, neither sequence length nor layout stated; taken as 8K this model says 72 % more)",
-)
-_ERROR_INFERENCE = Constant(
-    "error_inference_percent",
-    20.0,
-    "percent",
-    "assumed",
-    "the largest error that most published decode and prefill points may have, until each answer carries its own",
-)
-_LARGE = Constant(
-    "large_model_parameters",
-    3e10,
-    "parameters",
-    "assumed",
-    "where the error class changes: between the measured 8 and 70 billion",
-)
 
 CONSTANTS: Final = (
     _ATTENTION,
@@ -208,10 +173,6 @@ CONSTANTS: Final = (
     _GEMM_BACKWARD,
     _ATTENTION_BACKWARD,
     _VECTOR_SHARE,
-    _ERROR_LARGE,
-    _ERROR_SMALL,
-    _ERROR_INFERENCE,
-    _LARGE,
 )
 
 ATTENTION_EFFICIENCY: Final = _ATTENTION.value
@@ -231,7 +192,3 @@ LOGIT_BYTES: Final = _LOGITS.value
 GEMM_BACKWARD_RATIO: Final = _GEMM_BACKWARD.value
 ATTENTION_BACKWARD_RATIO: Final = _ATTENTION_BACKWARD.value
 COLLECTIVE_VECTOR_SHARE: Final = _VECTOR_SHARE.value
-ERROR_LARGE_PERCENT: Final = _ERROR_LARGE.value
-ERROR_SMALL_PERCENT: Final = _ERROR_SMALL.value
-ERROR_INFERENCE_PERCENT: Final = _ERROR_INFERENCE.value
-LARGE_MODEL_PARAMETERS: Final = _LARGE.value

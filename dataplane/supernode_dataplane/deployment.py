@@ -72,7 +72,7 @@ class Speculation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Dies of one role that run one model together: dies = tensor x data for attention, expert x expert_tensor for MoE."""
+    """Dies of one role that run one model together: dies = tensor x data."""
 
     architecture: Architecture
     hardware: Hardware

@@ -22,7 +22,7 @@ from supernode_dataplane.stacks import Stack
 from supernode_dataplane.state import Problem
 from supernode_dataplane.training import Step, plan_training, training_step
 
-__all__ = ["TrainingPlan", "best_training", "legal_training", "training_plans"]
+__all__ = ["TrainingPlan", "best_training", "healthy_costs", "legal_training", "training_plans"]
 
 _PIPELINES: Final = (1, 2, 4, 8, 16, 32, 64)
 _CHUNKS: Final = (1, 2, 4)
@@ -74,7 +74,7 @@ def training_plans(
         if isinstance(plan, Problem):
             yield TrainingPlan(spec, 0.0, 0.0, 0.0, problem=plan)
             continue
-        step = training_step(profile, plan, _costs(profile, spec, dies))
+        step = training_step(profile, plan, healthy_costs(profile, spec, dies))
         tokens = spec.global_batch_size * spec.sequence_length
         yield TrainingPlan(spec, tokens / step.seconds, plan.memory.recompute, max(plan.memory.used_bytes), step=step)
 
@@ -86,7 +86,8 @@ def best_training(profile: Profile, wanted: TrainingSpec, dies: int, stack: Stac
     return max(training_plans(profile, wanted, dies, stack), key=lambda plan: plan.tokens_per_second, default=nothing)
 
 
-def _costs(profile: Profile, spec: TrainingSpec, dies: int) -> LinkCosts:
+def healthy_costs(profile: Profile, spec: TrainingSpec, dies: int) -> LinkCosts:
+    """Return the link costs of a job on whole, healthy servers, in rank order."""
     return _costs_of(profile, groups_of(spec), (spec.pipeline, replicas(spec, dies), spec.tensor))
 
 

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from supernode_dataplane.constants import (
-    ERROR_INFERENCE_PERCENT,
-    ERROR_LARGE_PERCENT,
-    ERROR_SMALL_PERCENT,
-    LARGE_MODEL_PARAMETERS,
-)
+from supernode_dataplane.expected_error import deployment_error_percent, training_error_percent
 from supernode_dataplane.inference_running import InferenceRun
 from supernode_dataplane.machine import WorkloadInput
 from supernode_dataplane.placing import Placed
@@ -73,7 +68,6 @@ def _training(profile: Profile, common: WorkloadResult, run: TrainingRun) -> Wor
     breakdown = dict(run.step.breakdown)
     if run.lost_replicas:
         breakdown["lost_replicas"] = run.seconds - run.step.seconds
-    large = spec.model.parameters >= LARGE_MODEL_PARAMETERS
     return replace(
         common,
         tokens_per_step=spec.global_batch_size * spec.sequence_length,
@@ -81,7 +75,7 @@ def _training(profile: Profile, common: WorkloadResult, run: TrainingRun) -> Wor
         step_time_seconds=run.seconds,
         bound=run.step.bound,
         breakdown_seconds=breakdown,
-        expected_error_percent=ERROR_LARGE_PERCENT if large else ERROR_SMALL_PERCENT,
+        expected_error_percent=training_error_percent(profile, spec, common.dies),
         recompute_fraction=run.plan.memory.recompute,
     )
 
@@ -101,7 +95,7 @@ def _inference(common: WorkloadResult, run: InferenceRun, rates: Rates) -> Workl
         breakdown_seconds=None if step is None else _plain(step.breakdown),
         prefill_breakdown_seconds=_plain(rates.prefill.breakdown) if rates.decode and rates.prefill else None,
         memory_bytes=fullest.memory,
-        expected_error_percent=ERROR_INFERENCE_PERCENT,
+        expected_error_percent=deployment_error_percent(run.deployment),
     )
 
 

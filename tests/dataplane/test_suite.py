@@ -79,7 +79,8 @@ def test_test_rows_never_enter_a_fit() -> None:
 def test_every_constant_says_its_unit_its_source_and_how_sure_it_is() -> None:
     for stack in stack_names():
         for figure in stack_figures(stack):
-            assert figure.unit and figure.source, figure.name
+            assert figure.unit, figure.name
+            assert figure.source, figure.name
             if figure.status == "calibrated":
                 assert figure.rows, figure.name
             if figure.status == "assumed":

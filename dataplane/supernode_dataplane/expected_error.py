@@ -1,0 +1,106 @@
+"""How far an answer may be off: the uncertainty of the constants, and what the form of the model misses.
+
+    half width^2 = 1.645^2 sum over constants (d log value / d log constant x relative error)^2 + (t x leave-one-out)^2
+
+The first part is propagated with each constant's standard error (or half of its thinkable range where it is assumed).
+The second is the root mean square error on calibration rows of a class when each is left out of its own fit, in
+``data/leave_one_out.yaml``; t is Student's, for the few rows that a class has. So it is half of a 90 % interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, lru_cache
+from importlib.resources import files
+from typing import Final
+
+from supernode_dataplane.deployment_plan import Deployment, RolePool, inference_spec
+from supernode_dataplane.inference import inference_point
+from supernode_dataplane.machine import TrainingSpec
+from supernode_dataplane.planning import healthy_costs
+from supernode_dataplane.profile import Profile
+from supernode_dataplane.stacks import Stack, load_stack, stack_figures
+from supernode_dataplane.state import Problem
+from supernode_dataplane.training import plan_training, training_step
+
+__all__ = ["deployment_error_percent", "half_width", "leave_one_out", "training_error_percent"]
+
+_NORMAL: Final = 1.645
+_STUDENT: Final = (6.31, 2.92, 2.35, 2.13, 2.02, 1.94, 1.89, 1.86, 1.83, 1.81, 1.80, 1.78, 1.77, 1.76, 1.75)
+"""Two-sided 90 % quantiles for 1, 2, ... degrees of freedom."""
+_TRAINING: Final = frozenset(
+    {
+        "training_gemm_efficiency",
+        "training_vector_seconds",
+        "layer_seconds",
+        "dispatch_scan_seconds",
+        "combine_scan_seconds",
+    }
+)
+"""What :mod:`supernode_dataplane.training` takes from a stack."""
+_CLASSES: Final = {"Prefill": "P", "Decode": "D", "Colocated": "S", "Disaggregated": "S"}
+
+
+@cache
+def leave_one_out() -> dict[str, tuple[int, float]]:
+    """Return how many components a class has, and their root mean square leave-one-out error, as a share."""
+    import yaml  # late: only who asks for an error bar pays for the reader
+
+    text = files("supernode_dataplane").joinpath("data", "leave_one_out.yaml").read_text(encoding="utf-8")
+    return {name: (entry["components"], entry["error"]) for name, entry in yaml.safe_load(text)["classes"].items()}
+
+
+def half_width(
+    value_of: Callable[[Stack], float], stack: Stack, letter: str, only: frozenset[str] | None = None
+) -> float:
+    """Return the half width of the interval around ``value_of(stack)``, as a share.
+
+    ``letter``: the class of rows that it is like; ``only``: the constants that it can depend on, None: all.
+    """
+    centre = value_of(stack)
+    if not centre or not math.isfinite(centre):
+        return 0.0
+    count, error = leave_one_out().get(letter) or max(leave_one_out().values(), key=lambda entry: entry[1])
+    variance = 0.0
+    for figure in stack_figures(stack.name):
+        before = getattr(stack, figure.name)
+        if not figure.error or not before or (only is not None and figure.name not in only):
+            continue
+        moved = value_of(replace(stack, **{figure.name: before + figure.error}))
+        if moved > 0 and math.isfinite(moved):
+            variance += math.log(moved / centre) ** 2
+    student = _STUDENT[min(max(count - 1, 1), len(_STUDENT)) - 1]
+    return math.hypot(_NORMAL * math.sqrt(variance), student * error)
+
+
+@lru_cache(maxsize=512)
+def training_error_percent(profile: Profile, spec: TrainingSpec, dies: int) -> float:
+    """Return the expected error of a training rate, percent; as on whole, healthy servers."""
+
+    def rate(stack: Stack) -> float:
+        plan = plan_training(profile, spec, dies, stack)
+        if isinstance(plan, Problem):
+            return 0.0
+        return 1.0 / training_step(profile, plan, healthy_costs(profile, spec, dies)).seconds
+
+    return 100.0 * half_width(rate, load_stack(spec.stack), "T", _TRAINING)
+
+
+@lru_cache(maxsize=512)
+def deployment_error_percent(deployment: Deployment) -> float:
+    """Return the expected error of an inference deployment's rate, percent."""
+
+    def with_stack(pool: RolePool | None, stack: Stack) -> RolePool | None:
+        return None if pool is None else replace(pool, pool=replace(pool.pool, stack=stack))
+
+    def rate(stack: Stack) -> float:
+        changed = replace(
+            deployment,
+            prefill=with_stack(deployment.prefill, stack),
+            decode=with_stack(deployment.decode, stack),
+        )
+        return float(inference_point(inference_spec(changed)).tokens_per_second)
+
+    return 100.0 * half_width(rate, load_stack(deployment.plan.stack), _CLASSES[deployment.plan.mode])
