@@ -244,3 +244,11 @@ def test_64_supernodes_with_a_fault_in_each_need_far_less_than_a_gibibyte():
 def test_equal_supernodes_are_solved_once():
     state = solve_supercluster(fabric(4), [llama("a", range(4))])
     assert len({id(machine) for machine in state.machines}) == 1
+
+
+def test_what_a_leaf_sends_up_comes_down_at_the_next_supernode_by_the_same_spines():
+    broken = fabric(links=tuple((1, 0, spine) for spine in range(24)))
+    _, traffic = share_rings(broken, [ring("a", (0, 1, 2), WHOLE)])
+    assert np.allclose(traffic.links_up[0], traffic.links_down[1])
+    assert np.allclose(traffic.links_up[2], traffic.links_down[0])
+    assert not np.allclose(traffic.links_up[0], traffic.links_down[0]), "from 2 to 0 all spines are there"
