@@ -1,0 +1,237 @@
+"""The load of `supernode serve-sim`: a trace file, a generator, or the clients that a scenario names.
+
+Files are opened here and nowhere else in serving; what is in them is read by :mod:`supernode_dataplane.serving`. Every
+error is one sentence that names the flag, or the file and its line.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from supernode_cli.errors import CliError
+from supernode_dataplane.serving import (
+    PRESETS,
+    AtOnce,
+    ClosedLoop,
+    Fixed,
+    InvalidServingError,
+    LogNormal,
+    OpenLoop,
+    Requests,
+    TraceError,
+    generate,
+    read_azure,
+    read_mooncake,
+)
+
+__all__ = ["FORMATS", "LoadFlags", "ServingLoad", "read_load"]
+
+FORMATS: Final = ("azure", "mooncake")
+DEFAULT_PROMPTS: Final = 1000
+_SUFFIXES: Final = {".csv": "azure", ".jsonl": "mooncake", ".json": "mooncake"}
+_GZIP: Final = b"\x1f\x8b"
+_MAX_SEED: Final = 2**63
+_FLAGS: Final = {
+    "load.rate": "--rate",
+    "load.burst": "--burst",
+    "load.concurrency": "--concurrency",
+    "load.prompts": "--prompts",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadFlags:
+    """What the command line says about the load; None where it says nothing.
+
+    ``input_tokens`` and ``output_tokens`` are ``mean[:variation[:most]]``: a fixed length, or a lognormal one.
+    """
+
+    trace: str | None = None
+    trace_format: str | None = None
+    speed: float = 1.0
+    preset: str | None = None
+    rate: float | None = None
+    burst: float | None = None
+    concurrency: int | None = None
+    at_once: bool = False
+    input_tokens: str | None = None
+    output_tokens: str | None = None
+    prompts: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ServingLoad:
+    """Requests, and in words where they come from."""
+
+    requests: Requests
+    source: str
+
+
+def read_load(flags: LoadFlags, *, input_tokens: int, output_tokens: int, concurrency: int | None) -> ServingLoad:
+    """Return the load that the flags describe; lengths and clients that they do not name are the scenario's.
+
+    :raises CliError: flags that exclude one another or are out of range, a file or a line that cannot be read.
+    """
+    _check(flags)
+    if flags.trace is not None:
+        return _from_trace(flags, flags.trace)
+    try:
+        return _generated(flags, input_tokens, output_tokens, concurrency)
+    except InvalidServingError as error:
+        raise CliError(_renamed(error)) from None
+
+
+def _check(flags: LoadFlags) -> None:
+    arrivals = [
+        name
+        for name, given in (
+            ("--rate", flags.rate is not None),
+            ("--concurrency", flags.concurrency is not None),
+            ("--at-once", flags.at_once),
+        )
+        if given
+    ]
+    named = (("--input-tokens", flags.input_tokens), ("--output-tokens", flags.output_tokens))
+    lengths = [name for name, text in named if text is not None]
+    preset = [] if flags.preset is None else ["--preset"]
+    if flags.trace is not None and arrivals + preset + lengths:
+        names = ", ".join(arrivals + preset + lengths)
+        raise CliError(f"--trace: a trace has its own times and lengths; leave out {names}")
+    if len(arrivals) > 1:
+        raise CliError(f"{arrivals[1]}: requests arrive in one way; leave out {arrivals[0]}, or this")
+    if flags.preset is not None and lengths:
+        raise CliError(f"{lengths[0]}: a preset has its own lengths; leave out --preset, or this")
+    if flags.burst is not None and flags.rate is None:
+        raise CliError("--burst: is about requests that arrive at a rate; give --rate too")
+    if flags.trace is None and flags.trace_format is not None:
+        raise CliError("--format: is about a trace; give --trace too")
+    if flags.trace is None and flags.speed != 1.0:
+        raise CliError("--speed: is about a trace; give --trace too, or change --rate")
+    if not (math.isfinite(flags.speed) and flags.speed > 0):
+        raise CliError(f"--speed: {flags.speed:g} is not a factor above 0; 2 plays the trace twice as fast")
+    if flags.prompts is not None and flags.prompts < 1:
+        raise CliError(f"--prompts: {flags.prompts} is not a number of requests; give at least 1")
+    if not 0 <= flags.seed < _MAX_SEED:
+        raise CliError(f"--seed: {flags.seed} is out of range; give a whole number from 0 to below 2^63")
+
+
+def _from_trace(flags: LoadFlags, path: str) -> ServingLoad:
+    kind = flags.trace_format or _format_of(path)
+    try:
+        with _opened(path) as lines:
+            requests = read_azure(lines) if kind == "azure" else read_mooncake(lines)
+    except TraceError as error:
+        raise CliError(f"{path}: {error}") from None
+    except OSError as error:
+        # gzip's own errors are OSErrors without a strerror.
+        reason = error.strerror or "is not a whole gzip file; pack it again"
+        raise CliError(f"{path}: cannot be read: {reason}") from None
+    except (EOFError, zlib.error):
+        raise CliError(f"{path}: cannot be read: is not a whole gzip file; pack it again") from None
+    except ValueError as error:
+        raise CliError(f"{path}: cannot be read: {error}") from None
+    count = len(requests) if flags.prompts is None else min(flags.prompts, len(requests))
+    prefixes = None if requests.prefixes is None else requests.prefixes[:count]
+    requests = replace(
+        requests,
+        arrivals=requests.arrivals[:count] / flags.speed,
+        inputs=requests.inputs[:count],
+        outputs=requests.outputs[:count],
+        prefixes=prefixes,
+    )
+    speed = "" if flags.speed == 1.0 else f", {flags.speed:g} times as fast"
+    return ServingLoad(requests, f"{kind} trace {path}{speed}")
+
+
+def _format_of(path: str) -> str:
+    name = path.lower().removesuffix(".gz")
+    for suffix, kind in _SUFFIXES.items():
+        if name.endswith(suffix):
+            return kind
+    raise CliError(f"{path}: its format is unknown; name it .csv (azure) or .jsonl (mooncake), or give --format")
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Iterable[bytes]]:
+    """Open a file, unpacked where it is gzip: by its first bytes, whatever its name."""
+    with open(path, "rb") as file:
+        packed = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        if packed:
+            with gzip.open(file) as unpacked:
+                yield unpacked
+        else:
+            yield file
+
+
+def _generated(flags: LoadFlags, input_tokens: int, output_tokens: int, concurrency: int | None) -> ServingLoad:
+    count = DEFAULT_PROMPTS if flags.prompts is None else flags.prompts
+    preset = None if flags.preset is None else PRESETS.get(flags.preset)
+    if flags.preset is not None and preset is None:
+        raise CliError(f"--preset: there is no {flags.preset[:64]!r}; give one of {', '.join(PRESETS)}")
+    arrivals = _arrivals(flags) or (preset.arrivals if preset is not None else None)
+    if arrivals is None:
+        if concurrency is None:
+            remedy = "give --trace, --preset, --rate, --concurrency or --at-once, or inference.load in the scenario"
+            raise CliError(f"there is no load; {remedy}")
+        arrivals = ClosedLoop(concurrency)
+    inputs = preset.inputs if preset is not None else _length("--input-tokens", flags.input_tokens, input_tokens)
+    outputs = preset.outputs if preset is not None else _length("--output-tokens", flags.output_tokens, output_tokens)
+    requests = generate(count, arrivals=arrivals, inputs=inputs, outputs=outputs, seed=flags.seed)
+    return ServingLoad(requests, f"{_words(arrivals)}, {_lengths(flags, inputs, outputs)}, seed {flags.seed}")
+
+
+def _arrivals(flags: LoadFlags) -> OpenLoop | ClosedLoop | AtOnce | None:
+    if flags.rate is not None:
+        return OpenLoop(flags.rate, 1.0 if flags.burst is None else flags.burst)
+    if flags.concurrency is not None:
+        return ClosedLoop(flags.concurrency)
+    return AtOnce() if flags.at_once else None
+
+
+def _length(flag: str, text: str | None, scenario: int) -> Fixed | LogNormal:
+    """Return a length of ``mean[:variation[:most]]``."""
+    parts = (str(scenario) if text is None else text).split(":")
+    try:
+        if len(parts) == 1:
+            return Fixed(int(parts[0]))
+        if len(parts) <= 3:
+            return LogNormal(float(parts[0]), float(parts[1]), *(int(part) for part in parts[2:]))
+    except InvalidServingError as error:
+        raise CliError(f"{flag}: {str(error).partition(': ')[2]}") from None
+    except (ValueError, OverflowError):
+        pass
+    remedy = "give tokens (4096), or mean:variation[:most] (2048:0.9:8192)"
+    raise CliError(f"{flag}: {str(text)[:40]!r} is not a length; {remedy}")
+
+
+def _words(arrivals: OpenLoop | ClosedLoop | AtOnce) -> str:
+    match arrivals:
+        case OpenLoop(rate, variation):
+            return f"{rate:.4g} requests/s" + ("" if variation == 1.0 else f" in bursts of variation {variation:g}")
+        case ClosedLoop(concurrency):
+            return f"{concurrency} clients"
+        case _:
+            return "all at once"
+
+
+def _lengths(flags: LoadFlags, inputs: Fixed | LogNormal, outputs: Fixed | LogNormal) -> str:
+    if flags.preset is not None:
+        return f"lengths of {flags.preset}"
+    return " and ".join(
+        f"{length.tokens} {name} tokens" if isinstance(length, Fixed) else f"{length.mean:g} {name} tokens on average"
+        for name, length in (("input", inputs), ("output", outputs))
+    )
+
+
+def _renamed(error: InvalidServingError) -> str:
+    """Return the message with the flag in place of the field."""
+    field, _, rest = str(error).partition(": ")
+    return f"{_FLAGS.get(field, field)}: {rest}"
