@@ -119,7 +119,7 @@ def _solve(
     )
     parts = _parts(view, dies, works, deployment)
     between = pool_links(view, dies[None, :]) if len(parts) > 1 else None
-    moves = all(part.moves for part in parts) and (between is None or between.pod_share > 0)
+    moves = all(part.moves for part in parts) and (between is None or min(between.node_share, between.pod_share) > 0)
     rates = None
     if moves and all(part.whole.any() for part in parts):
         counts = {part.found.role: int(np.count_nonzero(part.whole)) for part in parts}
@@ -168,11 +168,9 @@ def _readings(
     rates: Rates | None,
 ) -> _Solution:
     """Return what each die and port reads."""
-    size = job.size
-    local, remote, extra = (np.zeros((size, profile.planes)) for _ in range(3))
-    sent, received = np.zeros((size, 1)), np.zeros((size, 1))
-    working = np.zeros(size, dtype=np.bool_)
-    columns = np.zeros((5, size))
+    local, remote = np.zeros((job.size, profile.planes)), np.zeros((job.size, profile.planes))
+    working = np.zeros(job.size, dtype=np.bool_)
+    columns = np.zeros((5, job.size))
     for part in parts:
         if rates is None:
             break
@@ -181,34 +179,55 @@ def _readings(
         exchanged, reduced = (sum(getattr(w, name) for w in found.work) for name in ("exchanged", "reduced"))
         local[part.at] = (exchanged * part.groups.local + reduced * part.tensor.local) * scale
         remote[part.at] = (exchanged * part.groups.remote + reduced * part.tensor.remote) * scale
-        sent[part.at], received[part.at] = found.sent_bytes_per_second * scale, found.received_bytes_per_second * scale
         working[part.at] = part.working
         for row, name in enumerate(("busy", "cube", "vector", "hbm")):
             columns[row, part.at] = min(1.0, sum(getattr(work, name) for work in found.work))
         columns[4, part.at] = max(profile.hbm_idle_bytes, found.used_bytes)
-    if between is not None:
-        # What one pool hands to the other leaves by all of a die's ways to the rest of the job.
-        ways = between.local + between.remote
-        extra = np.divide(ways, ways.sum(axis=1, keepdims=True), out=extra, where=ways.sum(axis=1, keepdims=True) > 0)
-        away = np.divide(between.remote, ways, out=np.zeros_like(ways), where=ways > 0)
-    else:
-        away = extra
-    servers = job // profile.dies_per_server
-    ports, uplinks = [], []
-    for handed in (sent, received):
-        ports.append(local + remote + handed * extra)
+    nothing = np.zeros_like(local)
+    near = away = (nothing, nothing)
+    if between is not None and rates is not None:
+        near, away = _handed(profile, job, parts, between, rates)
+    uplinks = []
+    for far in away:
         beyond = np.zeros((profile.servers, profile.planes))
-        np.add.at(beyond, servers, remote + handed * extra * away)
+        np.add.at(beyond, job // profile.dies_per_server, remote + far)
         uplinks.append(beyond)
     return _Solution(
         parts=parts,
         moves=moves,
         rates=rates,
         working=working,
-        ports=(ports[0], ports[1]),
+        ports=(local + remote + near[0] + away[0], local + remote + near[1] + away[1]),
         uplinks=(uplinks[0], uplinks[1]),
         loads=None if rates is None else DieLoads(*columns),
     )
+
+
+def _handed(
+    profile: Profile, job: IntArray, parts: tuple[_Part, ...], between: PoolLinks, rates: Rates
+) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
+    """Return the caches on each port, (sent, received) inside servers and (sent, received) between them.
+
+    Each die of the prefill pool sends evenly to all of the decode pool; what stays in a package takes no port.
+    """
+    near: list[FloatArray] = []
+    away: list[FloatArray] = []
+    prefill, decode = parts
+    for mine, other, name in ((prefill, decode, "sent"), (decode, prefill, "received")):
+        each = getattr(rates.pools[mine.found.role], f"{name}_bytes_per_second")
+        partners = other.dies[other.working]
+        inside, package = (
+            np.bincount(partners // per, minlength=profile.dies // per)[mine.dies // per] / partners.size
+            for per in (profile.dies_per_server, profile.dies_per_package)
+        )
+        scale = each * mine.working
+        for ways, share, into in ((between.local, inside - package, near), (between.remote, 1.0 - inside, away)):
+            total = ways[mine.at].sum(axis=1, keepdims=True)
+            carried = np.zeros((job.size, profile.planes))
+            carried[mine.at] = np.divide(ways[mine.at], total, out=np.zeros_like(ways[mine.at]), where=total > 0)
+            carried[mine.at] *= (scale * share)[:, None]
+            into.append(carried)
+    return (near[0], near[1]), (away[0], away[1])
 
 
 def _waiting(fabric: Fabric, placed: Placed, up: BoolArray, solution: _Solution) -> str:

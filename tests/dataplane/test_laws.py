@@ -16,6 +16,7 @@ from supernode_dataplane.communication import LinkView, data_cost, pipeline_cost
 from supernode_dataplane.constants import LINK_EFFICIENCY
 from supernode_dataplane.state import MachineState
 from support.machines import SMALL, SMALL_MOE, compute_nodes, only, ranks_of_parts, run, super_node, workload
+from support.readings import check_readings
 
 CM = load_profile("cloudmatrix-384")
 FAULTS = st.one_of(
@@ -110,41 +111,6 @@ def test_more_bandwidth_or_more_flops_never_make_a_workload_slower(ranks, layout
 def test_every_reading_is_consistent_with_every_other(ranks, layout, faults):
     state = solved(ranks, layout, faults)
     check_readings(state)
-
-
-def check_readings(state: MachineState) -> None:
-    """The invariants of telemetry, for any state."""
-    dies, fabric = state.devices, state.fabric
-    rate = CM.port_bytes_per_second * (1 + 1e-9)
-    for port in (dies.port_tx_bytes_per_second, dies.port_rx_bytes_per_second):
-        assert np.isfinite(port).all()
-        assert port.max(initial=0.0) <= rate
-        assert (port[~dies.port_up] == 0).all(), "a port that is down carries nothing"
-    assert dies.port_tx_bytes_per_second.sum() == dies.port_rx_bytes_per_second.sum()
-    for uplink in (fabric.uplink_tx_bytes_per_second, fabric.uplink_rx_bytes_per_second):
-        assert uplink.max(initial=0.0) <= rate
-        assert (uplink[~fabric.uplink_up] == 0).all()
-    assert np.isclose(fabric.uplink_tx_bytes_per_second.sum(), fabric.l2_rx_bytes_per_second.sum())
-    assert np.isclose(fabric.l2_rx_bytes_per_second.sum(), fabric.l2_tx_bytes_per_second.sum())
-    assert fabric.uplink_tx_bytes_per_second.sum() <= dies.port_tx_bytes_per_second.sum() * (1 + 1e-9)
-    assert (dies.hbm_used_bytes <= dies.hbm_total_bytes).all()
-    for share in (dies.utilisation, dies.cube_utilisation, dies.vector_utilisation, dies.hbm_bandwidth_utilisation):
-        assert ((share >= 0) & (share <= 1)).all()
-    assert (dies.cube_utilisation <= dies.utilisation + 1e-12).all()
-    for index, result in enumerate(state.workloads):
-        mine = dies.owner == index
-        assert np.isclose(dies.tokens_per_second[mine].sum(), result.tokens_per_second, rtol=1e-12)
-        assert np.isclose(dies.power_watts[mine].sum(), result.power_watts) or result.tokens_per_second == 0
-        assert int(mine.sum()) == result.dies
-    idle = (dies.owner < 0) | ~dies.healthy
-    for reading in (dies.utilisation, dies.tokens_per_second, dies.cube_utilisation, dies.hbm_bandwidth_utilisation):
-        assert not reading[idle].any()
-    assert not dies.port_tx_bytes_per_second[idle].any()
-    assert (dies.hbm_used_bytes[idle] == CM.hbm_idle_bytes).all()
-    assert (dies.power_watts[idle] == CM.package_idle_watts / 2).all()
-    assert (dies.power_watts >= CM.package_idle_watts / 2).all()
-    assert state.power_watts <= CM.rated_watts
-    assert np.isclose(state.tokens_per_second, sum(r.tokens_per_second for r in state.workloads))
 
 
 @settings(SLOW, max_examples=25)
