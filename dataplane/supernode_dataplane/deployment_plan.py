@@ -156,13 +156,15 @@ def memory_problem(deployment: Deployment) -> Problem | None:
         if float(capacity.sequences) >= sequences:
             continue
         text = explain_memory(found.pool, capacity, sequences)
-        if capacity.cache <= 0:
+        if capacity.weights + capacity.buffers >= capacity.hbm:
             remedy = "spread the weights over more dies (tensor, expert), or choose a smaller format"
         elif found.role == "prefill":
             remedy = "read fewer prompts at once, or share each over more dies (tensor)"
         else:
-            most = int(float(capacity.sequences) * float(found.pool.groups) * found.instances)
-            remedy = f"its {found.dies} dies hold {most} such sequences: ask for fewer, or for more dies"
+            each = float(capacity.sequences) / float(found.pool.tensor)
+            most, card = int(each * found.dies), int(each * found.dies_per_card)
+            held = f"its {found.dies} dies hold {most} such sequences, {card} on each card"
+            remedy = f"{held}: ask for fewer, or for more dies"
         return Problem("DoesNotFit", f"{_FIELD}.{found.role}", f"{text}; {remedy}")
     return None
 
