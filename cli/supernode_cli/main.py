@@ -14,6 +14,7 @@ import click
 
 from supernode_cli.errors import CliError
 from supernode_cli.machines import claims, compare
+from supernode_cli.plan import plan
 from supernode_cli.serving_command import serve_sim
 from supernode_cli.validate import validate
 
@@ -84,6 +85,7 @@ def simulate(path: str, output: str) -> None:
 
 
 cli.add_command(claims)
+cli.add_command(plan)
 cli.add_command(validate)
 cli.add_command(compare)
 cli.add_command(serve_sim)

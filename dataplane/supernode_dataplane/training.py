@@ -156,7 +156,7 @@ def plan_training(profile: Profile, spec: TrainingSpec, dies: int, stack: Stack 
         fixed_seconds=stack.layer_seconds,
         optimizer_seconds=optimizer_bytes / (profile.hbm_bytes_per_second_per_die * HBM_EFFICIENCY),
         optimizer_bytes=optimizer_bytes,
-        host_seconds=HOST_STEP_SECONDS[spec.stack],
+        host_seconds=HOST_STEP_SECONDS.get(spec.stack, HOST_STEP_SECONDS["vendor-tuned"]),
         shard_bytes=tokens * model.hidden * WEIGHT_BYTES / tp,
         handover_bytes=tokens * model.hidden * WEIGHT_BYTES / tp,
         gradient_bytes=dense,

@@ -1,0 +1,87 @@
+"""`supernode plan` finds the best layout of a lattice and says why others cannot be; `validate` prints the suite."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from supernode_cli.main import cli
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def layouts(*arguments: str) -> dict:
+    result = run("plan", *arguments, "-o", "json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def test_the_best_decode_layout_of_deepseek_r1_meets_the_limit_and_is_listed_first() -> None:
+    found = layouts("decode", "--model", "deepseek-r1", "--tpot-ms", "50", "--drafts", "1", "--accepted", "0.7")
+    rates = [layout["tokensPerSecondPerCard"] for layout in found["layouts"]]
+    assert rates == sorted(rates, reverse=True)
+    assert all(layout["tpotMilliseconds"] <= 50 for layout in found["layouts"])
+    assert all(layout["hbmGibibytesPerDie"] <= 64 for layout in found["layouts"])
+    assert any("EP" in layout["layout"] for layout in found["layouts"])
+
+
+def test_a_tighter_limit_never_gives_more_tokens() -> None:
+    loose = layouts("decode", "--model", "qwen3-32b", "--cards", "8", "--tpot-ms", "60")
+    tight = layouts("decode", "--model", "qwen3-32b", "--cards", "8", "--tpot-ms", "20")
+    assert tight["layouts"][0]["tokensPerSecondPerCard"] <= loose["layouts"][0]["tokensPerSecondPerCard"]
+
+
+def test_what_does_not_fit_is_listed_with_its_memory_arithmetic() -> None:
+    found = layouts("decode", "--model", "deepseek-r1", "--cards", "16")
+    reasons = [entry["why"] for entry in found["rejected"] if entry["reason"] == "memory"]
+    assert reasons
+    assert all("weights" in reason and "GiB" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "training"])
+def test_prefill_and_training_have_plans_too(phase: str) -> None:
+    found = layouts(phase, "--model", "deepseek-v3", "--cards", "256")
+    assert found["layouts"][0]["tokensPerSecondPerCard"] > 0
+    assert found["legal"] >= len(found["layouts"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("decode", "--model", "deepseek-r2"), "deepseek-r1"),
+        (("decode", "--model", "deepseek-r1", "--machine", "cm385"), "cloudmatrix-384"),
+        (("decode", "--model", "deepseek-r1", "--stack", "best"), "vendor-tuned"),
+        (("decode", "--model", "deepseek-r1", "--cards", "385"), "--cards"),
+        (("decode", "--model", "deepseek-r1", "--accepted", "1"), "--drafts"),
+        (("decode", "--model", "deepseek-r1", "--tpot-ms", "1"), "limit"),
+        (("decode", "--model", "deepseek-r1", "--cards", "1"), "GiB"),
+    ],
+)
+def test_what_cannot_be_planned_gets_one_sentence_and_status_2(arguments: tuple[str, ...], said: str) -> None:
+    result = run("plan", *arguments)
+    assert result.exit_code == 2
+    assert said in result.output
+    assert "Traceback" not in result.output
+    assert "layouts" not in result.output
+
+
+def test_validate_prints_rows_with_their_errors_and_json_has_every_field() -> None:
+    table = run("validate", "C-D1", "H-K3")
+    assert table.exit_code == 0
+    assert "C-D1" in table.output
+    assert "passed" in table.output
+    document = json.loads(run("validate", "C-D1", "H-K1", "-o", "json").output)
+    row = document["rows"][0]
+    wanted = {"id", "set", "informative", "class", "source", "published", "computed", "errorPercent", "gate", "passed"}
+    assert wanted <= set(row)
+    assert document["fittedConstants"]["count"] == len(document["fittedConstants"]["constants"])
+
+
+def test_validate_names_the_rows_that_there_are() -> None:
+    result = run("validate", "C-D99")
+    assert result.exit_code == 2
+    assert "C-D1" in result.output
