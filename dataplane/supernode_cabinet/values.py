@@ -110,9 +110,12 @@ def read_workloads(value: Callable[[WorkloadResult], float]) -> Read:
 
 
 def read_performance(key: str, factor: float = 1.0) -> Read:
-    """Read a figure of every workload, times a factor to the base unit: the very figures of its status."""
+    """Read a figure of every workload, times a factor to the base unit: the very figures of its status.
+
+    0 where the workload has no such figure (a training run has no time to first token).
+    """
     return lambda snapshot: np.asarray(
-        [float(workload_performance(result)[key]) * factor for result in snapshot.state.workloads]
+        [float(workload_performance(result).get(key, "0")) * factor for result in snapshot.state.workloads]
     )
 
 

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from cabinet.machines import AT_EPOCH, snapshot, workload
+from supernode_cabinet.catalogue import ROWS
 from supernode_cabinet.workload_view import machine_view, workload_view
 from supernode_dataplane.figures import machine_performance, workload_performance
 from supernode_dataplane.progress import completion_epoch
+from support.deployments import R1_DECODE, deployment, with_fields
 
 
 def view(job: dict[str, Any], after_seconds: float = 0.0) -> dict[str, Any]:
@@ -97,3 +99,25 @@ def test_an_endless_run_has_no_target() -> None:
 
 def test_a_workload_that_is_not_there_is_none() -> None:
     assert workload_view(snapshot(), "default", "other", AT_EPOCH) is None
+
+
+def test_a_deployment_tells_its_pods_latencies_and_requests() -> None:
+    job = deployment("llama", range(20), with_fields(R1_DECODE, tokens=1 << 40), managed=True)
+    job["metadata"]["namespace"] = "default"
+    job["spec"]["superNode"] = workload()["spec"]["superNode"]
+    job["status"]["progress"] = workload(rate="300000")["status"]["progress"]
+    seen = snapshot(workloads=[job])
+    found = workload_view(seen, "default", "llama", AT_EPOCH + 10)
+    assert found is not None
+    assert (found["state"], found["mode"], found["targetTokens"]) == ("Running", "Decode", 1 << 40)
+    assert found["tokens"] == 4_000_000
+    assert found["steps"] == 4_000_000 // 256, "requests"
+    (result,) = seen.state.workloads
+    performance = workload_performance(result)
+    assert {key: found[key] for key in ("tpotSeconds", "ttftSeconds", "tokensPerSecondPerCard")} == {
+        key: performance[key] for key in ("tpotSeconds", "ttftSeconds", "tokensPerSecondPerCard")
+    }
+    rows = {row.prometheus: row for row in ROWS}
+    per_token = rows["supernode_workload_time_per_output_token_seconds"].read(seen)
+    assert per_token.tolist() == [float(performance["tpotSeconds"])]
+    assert rows["supernode_workload_time_to_first_token_seconds"].read(snapshot()).tolist() == [0.0]

@@ -1,3 +1,3 @@
-"""What runs in managed pods: prints rank, devices and progress as a training log would. Standard library only."""
+"""What runs in managed pods: prints rank, devices and progress as training or serving would. Standard library only."""
 
 __all__: list[str] = []

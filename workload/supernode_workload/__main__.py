@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 
-from supernode_workload.lines import banner, progress_line, waiting_line
+from supernode_workload.lines import banner, completed_line, progress_line, waiting_line
 from supernode_workload.source import Unavailable, read_view
 
 TYPE_CHECKING = False
@@ -67,7 +67,7 @@ class _Log:
                 self._found()
                 self._show(view)
                 if view["state"] == "Complete":
-                    _say(f" [{_now()}] training completed | tokens: {view.get('tokens')} | rank {self.rank}")
+                    _say(completed_line(view, self.rank, _now()))
                     return 0
             time.sleep(scale * (_SHORTEST_SECONDS + (_LONGEST_SECONDS - _SHORTEST_SECONDS) * _random()))
 

@@ -1,7 +1,8 @@
 """What is printed. Pure: values in, lines out.
 
 One line per optimizer step would be what a training framework prints; when several steps passed between two looks,
-the line is about the last of them, with the time of a step as the machine gives it.
+the line is about the last of them, with the time of a step as the machine gives it. A serving engine prints rates and
+latencies at intervals.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["banner", "progress_line", "waiting_line"]
+__all__ = ["banner", "completed_line", "progress_line", "serving_line", "waiting_line"]
 
 
 def banner(environment: Mapping[str, str], rank: int) -> list[str]:
@@ -27,7 +28,9 @@ def banner(environment: Mapping[str, str], rank: int) -> list[str]:
 
 
 def progress_line(view: Mapping[str, Any], rank: int, when: str) -> str:
-    """Return one line about the last finished step, ``when`` being the local time."""
+    """Return one line about the last finished step, or what is served, ``when`` being the local time."""
+    if _serves(view):
+        return serving_line(view, rank, when)
     steps, tokens = _int(view.get("steps")), _int(view.get("tokens"))
     total = _total_steps(view, steps, tokens)
     batch = _int(view.get("globalBatchSize"))
@@ -39,6 +42,33 @@ def progress_line(view: Mapping[str, Any], rank: int, when: str) -> str:
         f"rank {rank}",
     ]
     return " | ".join(parts)
+
+
+def serving_line(view: Mapping[str, Any], rank: int, when: str) -> str:
+    """Return one line about what is being served, ``when`` being the local time."""
+    target = view.get("targetTokens")
+    tokens = str(_int(view.get("tokens"))) + (f"/{target}" if isinstance(target, int) else "")
+    parts = [f" [{when}] {str(view.get('mode')).lower()}: requests {_int(view.get('steps'))}", f"tokens: {tokens}"]
+    prompts, output = (str(view.get(key) or "0") for key in ("promptTokensPerSecond", "tokensPerSecond"))
+    if prompts != "0":
+        parts.append(f"prompt throughput: {prompts} tokens/s")
+    if view.get("mode") != "Prefill":
+        parts.append(f"generation throughput: {output} tokens/s")
+    parts.append(f"tokens/s/card: {view.get('tokensPerSecondPerCard', '0')}")
+    for name, key in (("TTFT", "ttftSeconds"), ("TPOT", "tpotSeconds")):
+        if _float(view.get(key)) > 0:
+            parts.append(f"{name} (ms): {_float(view.get(key)) * 1000:.1f}")
+    return " | ".join([*parts, f"rank {rank}"])
+
+
+def completed_line(view: Mapping[str, Any], rank: int, when: str) -> str:
+    """Return the last line."""
+    what = "serving" if _serves(view) else "training"
+    return f" [{when}] {what} completed | tokens: {view.get('tokens')} | rank {rank}"
+
+
+def _serves(view: Mapping[str, Any]) -> bool:
+    return view.get("mode") not in (None, "Training")
 
 
 def waiting_line(view: Mapping[str, Any], when: str) -> str:

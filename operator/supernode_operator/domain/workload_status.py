@@ -99,9 +99,7 @@ def _judge_complete(view: WorkloadView) -> Verdict:
     if view.progress.complete:
         tokens = (view.progress.progress or {}).get("tokens", 0)
         return Verdict(type_, True, Reason.COMPLETED, f"{tokens} tokens at {view.progress.completion_time}")
-    endless = (
-        "endless: no tokens or steps are given" if view.target_tokens is None else f"of {view.target_tokens} tokens"
-    )
+    endless = "endless: no target is given" if view.target_tokens is None else f"of {view.target_tokens} tokens"
     return Verdict(type_, False, Reason.INCOMPLETE, endless)
 
 
@@ -152,8 +150,9 @@ def _describe_running(view: WorkloadView, result: WorkloadResult) -> str:
     bound = f", bound by {result.bound}" if result.bound else ""
     notes = "".join(f"; {note}" for note in result.notes)
     place = view.placement
+    latency = f"TPOT {decimal(result.tpot_seconds * 1e3)} ms, " if result.tpot_seconds else ""
     return (
-        f"{decimal(result.tokens_per_second_per_card)} tokens/s on each card, "
+        f"{decimal(result.tokens_per_second_per_card)} tokens/s on each card, {latency}"
         f"{place['dies']} dies on {place['nodes']} servers{bound}{notes}"
     )
 
