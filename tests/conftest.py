@@ -6,9 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from support.apiserver import ApiServer, running_api_server
 from support.levels import LEVELS, level_of, obstacle, required_levels, summary
+
+# Machines are shared: how long an example takes says nothing about the code.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 _outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
 _obstacles: dict[str, str] = {}

@@ -172,7 +172,7 @@ def test_a_broken_die_stops_all_replicas_that_share_its_experts():
 
 
 def test_a_hotter_expert_costs_time_and_sends_no_more_bytes():
-    even, hot = small(), small(expertImbalance="1.5")
+    even, hot = small(expertImbalance="1"), small(expertImbalance="1.5")
     assert hot.step_time_seconds > even.step_time_seconds
     assert even.breakdown_seconds is not None
     assert hot.breakdown_seconds is not None
