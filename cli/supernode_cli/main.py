@@ -16,6 +16,7 @@ from supernode_cli.errors import CliError
 from supernode_cli.machines import claims, compare
 from supernode_cli.plan import plan
 from supernode_cli.serving_command import serve_sim
+from supernode_cli.sweep_command import sweep
 from supernode_cli.validate import validate
 
 if TYPE_CHECKING:
@@ -69,14 +70,15 @@ def get(name: str | None, namespace: str | None, context: str | None, kubeconfig
 
 @cli.command()
 @click.option("-f", "--file", "path", required=True, help="Scenario or workload manifest; - is standard input.")
+@click.option("-w", "--workload", help="Which workload of a file that has several.")
 @_OUTPUT
-def simulate(path: str, output: str) -> None:
+def simulate(path: str, workload: str | None, output: str) -> None:
     """Say what a workload does on a machine; needs no cluster."""
     from supernode_cli.evaluation import ScenarioError, evaluate
     from supernode_cli.report import report_evaluation
     from supernode_cli.scenario_files import read_document
 
-    document = read_document(path)
+    document = read_document(path, workload)
     try:
         evaluation = evaluate(document)
     except ScenarioError as error:
@@ -89,6 +91,7 @@ cli.add_command(plan)
 cli.add_command(validate)
 cli.add_command(compare)
 cli.add_command(serve_sim)
+cli.add_command(sweep)
 
 
 def _only(report: Report, namespace: str | None) -> Report:

@@ -12,9 +12,12 @@ __all__ = ["read_document"]
 MAX_FILE_BYTES: Final = 1 << 20
 
 
-def read_document(path: str) -> dict[str, Any]:
-    """Return the one scenario of a file (``-`` is standard input), or the one SuperNodeWorkload as a scenario."""
-    document = _one(path, _parse(path))
+def read_document(path: str, name: str | None = None) -> dict[str, Any]:
+    """Return the one scenario of a file (``-`` is standard input), or the one SuperNodeWorkload as a scenario.
+
+    Of several workloads ``name`` chooses one.
+    """
+    document = _one(path, _parse(path), name)
     return _from_workload(document) if document.get("kind") == "SuperNodeWorkload" else document
 
 
@@ -34,16 +37,27 @@ def _parse(path: str) -> list[Any]:
         raise CliError(f"{path}: is not YAML: {problem[:200]}") from None
 
 
-def _one(path: str, documents: list[Any]) -> dict[str, Any]:
+def _one(path: str, documents: list[Any], name: str | None) -> dict[str, Any]:
     workloads = [d for d in documents if isinstance(d, dict) and d.get("kind") == "SuperNodeWorkload"]
-    chosen = workloads if len(documents) > 1 else documents
+    chosen = workloads if len(documents) > 1 or name is not None else documents
+    names = [_name(workload) for workload in workloads]
+    if name is not None:
+        chosen = [workload for workload, known in zip(workloads, names, strict=True) if known == name]
+        if not chosen:
+            raise CliError(f"{path}: has no SuperNodeWorkload {name!r}; there are {', '.join(names) or 'none'}")
     if len(chosen) != 1:
-        raise CliError(f"{path}: needs one scenario or one SuperNodeWorkload, has {len(chosen)}")
+        which = f": choose with --workload one of {', '.join(names)}" if len(names) > 1 else ""
+        raise CliError(f"{path}: needs one scenario or one SuperNodeWorkload, has {len(chosen)}{which}")
     (document,) = chosen
     if not isinstance(document, dict):
         what = type(document).__name__
         raise CliError(f"{path}: a scenario is a mapping with model and training or inference, this is {what}")
     return document
+
+
+def _name(workload: dict[str, Any]) -> str:
+    metadata = workload.get("metadata")
+    return str(metadata.get("name")) if isinstance(metadata, dict) else "one without a name"
 
 
 def _read_file(path: str) -> str:

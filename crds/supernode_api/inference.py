@@ -174,7 +174,7 @@ class Speculation(ApiModel):
         ),
     )
     drafts: int = Field(ge=1, le=16, description="Draft tokens of a step.")
-    acceptance_percent: Annotated[list[Percent], Field(min_length=1, max_length=16)] = Field(
+    acceptance_percent: Annotated[list[Percent], Field(max_length=16)] = Field(
         description="Chance that draft 1, 2, … is accepted when all before it were, in percent."
     )
 

@@ -48,6 +48,10 @@ def both(*changes: Callable[[Json], None]) -> Callable[[Json], None]:
 
 
 OTHER = SAMPLES["SuperNodeWorkload"][1]
+SERVING, GENERATING, READING = SAMPLES["SuperNodeWorkload"][2:5]
+ONE_OF_BOTH = "a workload needs exactly one of training and inference"
+LOAD_RULE = "decoding needs exactly one of batch and load; mode Prefill takes neither"
+NODES_RULE = "mode Disaggregated needs prefill.nodes"
 GONE = "is immutable: delete the SuperNode and create it anew"
 
 # kind, field that the refusal names, the rule's message, the object that is changed, what makes it bad.
@@ -133,6 +137,76 @@ CREATED = [
         workload(),
         at("spec.training.steps", 1),
     ),
+    ("SuperNodeWorkload", "spec.training", ONE_OF_BOTH, workload(), at("spec.training", None)),
+    ("SuperNodeWorkload", "spec.training", ONE_OF_BOTH, SERVING, at("spec.training", workload()["spec"]["training"])),
+    (
+        "SuperNodeWorkload",
+        "spec.inference.decode",
+        "mode Prefill has no decode pool",
+        READING,
+        at("spec.inference.decode", {}),
+    ),
+    (
+        "SuperNodeWorkload",
+        "spec.inference.prefill",
+        "modes Decode and Colocated have one pool",
+        GENERATING,
+        at("spec.inference.prefill", {}),
+    ),
+    ("SuperNodeWorkload", "spec.inference.prefill", NODES_RULE, SERVING, at("spec.inference.prefill.nodes", None)),
+    ("SuperNodeWorkload", "spec.inference.prefill", NODES_RULE, SERVING, at("spec.inference.prefill", None)),
+    ("SuperNodeWorkload", "spec.inference.prefill", NODES_RULE, READING, at("spec.inference.prefill", {"nodes": 1})),
+    (
+        "SuperNodeWorkload",
+        "spec.inference.outputTokens",
+        "outputTokens is needed, except in mode Prefill",
+        GENERATING,
+        at("spec.inference.outputTokens", None),
+    ),
+    (
+        "SuperNodeWorkload",
+        "spec.inference.outputTokens",
+        "outputTokens is needed, except in mode Prefill",
+        READING,
+        at("spec.inference.outputTokens", 1),
+    ),
+    ("SuperNodeWorkload", "spec.inference.load", LOAD_RULE, GENERATING, at("spec.inference.batch", None)),
+    (
+        "SuperNodeWorkload",
+        "spec.inference.load",
+        LOAD_RULE,
+        SERVING,
+        at("spec.inference.batch", {"sequencesPerCard": 1}),
+    ),
+    ("SuperNodeWorkload", "spec.inference.load", LOAD_RULE, READING, at("spec.inference.load", {"concurrency": 1})),
+    (
+        "SuperNodeWorkload",
+        "spec.inference.promptsPerBatch",
+        "mode Decode reads no prompts: leave promptsPerBatch out",
+        GENERATING,
+        at("spec.inference.promptsPerBatch", 1),
+    ),
+    (
+        "SuperNodeWorkload",
+        "spec.inference.cache",
+        "mode Decode reads no prompts: leave cache.reusePercent out",
+        GENERATING,
+        at("spec.inference.cache", {"reusePercent": 1}),
+    ),
+    (
+        "SuperNodeWorkload",
+        "spec.inference.requests",
+        "inference takes tokens or requests, not both",
+        GENERATING,
+        at("spec.inference.tokens", 1),
+    ),
+    (
+        "SuperNodeWorkload",
+        "spec.inference.speculation.acceptancePercent",
+        "acceptancePercent needs one number for each draft",
+        SERVING,
+        at("spec.inference.speculation.drafts", 1),
+    ),
     (
         "SuperNodeWorkload",
         "spec.pods",
@@ -192,6 +266,27 @@ CHANGED = [
     ("SuperNodeWorkload", "spec.training", "training is immutable", workload(), at("spec.training.tokens", None)),
     (
         "SuperNodeWorkload",
+        "spec.inference",
+        "inference is immutable",
+        SERVING,
+        at("spec.inference.load.concurrency", 9),
+    ),
+    (
+        "SuperNodeWorkload",
+        "spec.inference",
+        "inference is immutable",
+        GENERATING,
+        at("spec.inference", READING["spec"]["inference"]),
+    ),
+    (
+        "SuperNodeWorkload",
+        "spec.training",
+        "training is immutable",
+        workload(),
+        both(at("spec.inference", READING["spec"]["inference"]), at("spec.training", None)),
+    ),
+    (
+        "SuperNodeWorkload",
         "spec.training",
         "training is immutable",
         workload(),
@@ -226,6 +321,7 @@ ALLOWED = [
     ("faults come", compute_node(), at("spec.faults.0.die", 15)),
     ("faults go", compute_node(), at("spec.faults", [])),
     ("a managed workload grows", workload(), at("spec.pods.managed.nodes", 49)),
+    ("a managed deployment grows", SERVING, at("spec.pods.managed.nodes", 24)),
 ]
 
 

@@ -119,6 +119,21 @@ def test_a_figure_of_its_own_is_in_the_digest_and_on_the_table(tmp_path: Path) -
     assert "96 TiB" in simulate(tmp_path, more)[1]
 
 
+def test_of_several_workloads_one_is_chosen_by_its_name() -> None:
+    file = Path(__file__).resolve().parents[2] / "examples" / "deepseek-r1-decode.yaml"
+
+    def said(*flags: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(cli, ["simulate", "-f", str(file), *flags])
+        return result.exit_code, result.stdout, result.stderr
+
+    assert "time per output token" in said("-w", "deepseek-r1-decode")[1]
+    assert "step time" in said("--workload", "llama-3-1-70b")[1]
+    status, out, err = said()
+    assert (status, out) == (2, "")
+    assert "--workload one of deepseek-r1-decode, llama-3-1-70b" in err
+    assert "there are deepseek-r1-decode, llama-3-1-70b" in said("-w", "mine")[2]
+
+
 BAD: list[tuple[dict[str, Any], str, str]] = [
     (changed(machine__profile="cm-9"), "machine.profile", "cloudmatrix-384"),
     (changed(machine__nodes=49), "machine.nodes", "48 servers"),

@@ -170,12 +170,60 @@ def _other_workload() -> dict[str, Any]:
     training = value["spec"]["training"]
     del training["tokens"]
     training["steps"] = 10
-    training["parallelism"]["data"] = 6
+    training["parallelism"] |= {"data": 6, "expert": 2}
+    return value
+
+
+def _serving(name: str, nodes: int = 14) -> dict[str, Any]:
+    """A disaggregated deployment with every field but those of the other variants."""
+    value = workload(name)
+    del value["spec"]["training"]
+    pool = {
+        "parallelism": {"tensor": 1, "expert": 160},
+        "experts": {"redundant": 64, "sharedRanks": 0, "imbalancePercent": 120},
+        "microBatches": "auto",
+    }
+    value["spec"]["model"] = {"name": "deepseek-r1"}
+    value["spec"]["inference"] = {
+        "mode": "Disaggregated",
+        "inputTokens": 3500,
+        "outputTokens": 1500,
+        "precision": {"weights": "int8", "activations": "int8", "kvCache": "bf16", "head": "bf16"},
+        "decode": pool,
+        "prefill": {**deepcopy(pool), "parallelism": {"tensor": 1, "expert": 32}, "nodes": 4},
+        "load": {"concurrency": 8000},
+        "promptsPerBatch": 2,
+        "speculation": {"drafts": 2, "acceptancePercent": [70, 50]},
+        "cache": {"reusePercent": 30, "memoryFractionPercent": 90},
+        "tokens": 1000000,
+    }
+    value["spec"]["pods"] = {"managed": {"nodes": nodes}}
+    value["status"]["performance"] |= {"ttftSeconds": "1.2", "tpotSeconds": "0.05", "promptTokensPerSecond": "9"}
+    return value
+
+
+def _generating() -> dict[str, Any]:
+    """Decode only: a fixed batch, requests, no default that the API fills in."""
+    value = _serving("generating")
+    value["spec"]["inference"] = {
+        "mode": "Decode",
+        "inputTokens": 4096,
+        "outputTokens": 256,
+        "batch": {"sequencesPerCard": 96},
+        "requests": 10,
+    }
+    return value
+
+
+def _reading() -> dict[str, Any]:
+    """Prefill only."""
+    value = _serving("reading")
+    value["spec"]["inference"] = {"mode": "Prefill", "inputTokens": 4096}
     return value
 
 
 SAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
     "SuperNode": (super_node(),),
     "ComputeNode": (compute_node(),),
-    "SuperNodeWorkload": (workload(), _other_workload()),
+    "SuperNodeWorkload": (workload(), _other_workload(), _serving("serving"), _generating(), _reading()),
 }
