@@ -49,14 +49,15 @@ def claims(output: str) -> None:
 @click.option(
     "--cards", type=click.IntRange(min=1), help="Cards of each machine; else as many dies as the scenario has."
 )
+@click.option("-w", "--workload", help="Which workload of a file that has several.")
 @OUTPUT
-def compare(machines: tuple[str, ...], path: str, cards: int | None, output: str) -> None:
+def compare(machines: tuple[str, ...], path: str, cards: int | None, workload: str | None, output: str) -> None:
     """Compare one workload on several machines: absolute, per card, per PFLOPS and per kW."""
     from supernode_cli.comparison import compare as compare_machines
     from supernode_cli.evaluation import ScenarioError
     from supernode_cli.scenario_files import read_document
 
-    document = read_document(path)
+    document = read_document(path, workload)
     try:
         rows = compare_machines(document, list(dict.fromkeys(machines)), cards)
     except ScenarioError as error:

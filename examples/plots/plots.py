@@ -56,7 +56,7 @@ def tpot_against_batch(path: Path) -> None:
 
 def training_breakdown(path: Path) -> None:
     """Plot what a step of LLaMA-3.1-405B is made of at the best layout of each machine."""
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = plt.subplots(figsize=(7, 4.5))
     left = np.zeros(2)
     machines = ("atlas-a2-cluster", "cloudmatrix-384")
     plans = []
@@ -69,7 +69,7 @@ def training_breakdown(path: Path) -> None:
         axes.barh(machines, shares, left=left, label=cause.replace("_", " "))
         left = left + shares
     axes.set(xlabel="seconds of a step", title="LLaMA-3.1-405B, 8K, batch 192, 768 dies")
-    axes.legend(ncols=2, fontsize="small")
+    axes.legend(ncols=4, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.15))
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
