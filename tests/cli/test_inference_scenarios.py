@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from supernode_cli.evaluation import ScenarioError, evaluate
 from supernode_cli.main import cli
+from supernode_cli.report import report_machine
 from supernode_cli.scenario_schema import scenario_schema, schema_text
 from supernode_dataplane.figures import workload_performance
 from support.deployments import MODES, R1_DECODE, deployment
-from support.machines import only, run
+from support.machines import compute_nodes, only, run, super_node, workload
 
 SCENARIO: dict[str, Any] = {"machine": {"nodes": 20}, **R1_DECODE}
 
@@ -248,3 +249,15 @@ def test_the_schema_takes_what_runs_and_refuses_what_is_unknown() -> None:
     ):
         with pytest.raises(ValidationError):
             validator.validate(wrong)
+
+
+def test_get_shows_latencies_of_a_deployment_beside_training() -> None:
+    jobs = [deployment("serve", range(20), managed=True), workload("train", range(20, 44), pipeline=4, managed=True)]
+    machine = {**super_node(), "status": {}}
+    serving, training = report_machine(machine, compute_nodes(48), jobs).workloads
+    shown = {figure.key: figure for figure in serving.figures}
+    assert {"tpotSeconds", "tokensPerSecondPerCard", "mfu"} <= set(shown)
+    assert "ttftSeconds" not in shown, "a decode pool reads no prompts"
+    assert serving.memory
+    assert "tpotSeconds" not in {figure.key for figure in training.figures}
+    assert "ratioToTraditional" in {figure.key for figure in training.figures}
