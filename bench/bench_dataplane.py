@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +15,12 @@ from supernode_dataplane.decode import decode_step
 from supernode_dataplane.deployment import Experts, Pool, Speculation
 from supernode_dataplane.hardware import hardware_of
 from supernode_dataplane.inference import InferenceSpec, inference_point
+from supernode_dataplane.machine import TrainingSpec
+from supernode_dataplane.planning import healthy_costs
 from supernode_dataplane.profile import load_profile
 from supernode_dataplane.stacks import load_stack
 from supernode_dataplane.suite import validate
+from supernode_dataplane.training import Plan, plan_training, training_step
 
 POINTS = 100_000
 
@@ -36,6 +40,19 @@ def measure() -> Iterator[Row]:
     median, least = _times(lambda: inference_point(spec), 300)
     how = f"DeepSeek-R1 decode, 160 packages, with memory; median of 300, warm; least {least * 1e3:.2f} ms"
     yield Row("one operating point of inference", median * 1e3, "ms", 1.0, how)
+    batches = itertools.count(1)
+    machine, llama = load_profile("cloudmatrix-384"), load_model("llama-3.1-405b")
+
+    def train() -> None:
+        # Another batch each time, so that no cached plan answers.
+        spec = TrainingSpec(llama, "vendor-tuned", 8192, 6 * next(batches), tensor=16, pipeline=8, virtual_pipeline=4)
+        plan = plan_training(machine, spec, 768)
+        if isinstance(plan, Plan):
+            training_step(machine, plan, healthy_costs(machine, spec, 768))
+
+    median, least = _times(train, 300)
+    how = f"LLaMA-3.1-405B on 384 packages, another batch each time; median of 300; least {least * 1e3:.2f} ms"
+    yield Row("one operating point of training", median * 1e3, "ms", 1.0, how)
     batch, context = np.linspace(4, 96, POINTS), np.linspace(1024, 8192, POINTS)
     median, _ = _times(lambda: decode_step(pool, batch, context), 5)
     rate = POINTS / median
