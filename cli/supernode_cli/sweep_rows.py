@@ -1,0 +1,122 @@
+"""Points of a sweep as rows: the fields in which they differ, what the machine makes of them, or why it cannot."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any, Final
+
+from supernode_cli.errors import CliError
+from supernode_cli.sweep_points import Points
+
+__all__ = ["FIGURES", "Row", "available_cores", "columns_of", "row_of", "rows_of"]
+
+Row = dict[str, Any]
+FIGURES: Final = (
+    "tokensPerSecondPerCard",
+    "tokensPerSecond",
+    "promptTokensPerSecond",
+    "tpotSeconds",
+    "ttftSeconds",
+    "stepTimeSeconds",
+    "mfu",
+    "bound",
+    "powerKilowatts",
+    "hbmGibibytesPerDie",
+    "linkUtilisationPercent",
+    "recomputePercent",
+    "expectedErrorPercent",
+)
+"""As in the status of a workload; numbers, but for ``bound``."""
+_NOT_EVERYWHERE: Final = ("promptTokensPerSecond", "tpotSeconds", "ttftSeconds")
+"""Zero where a mode has no such figure."""
+_ALONE: Final = 32
+"""Points that take as long as the start of a process."""
+_MOST_IN_CHUNK: Final = 64
+_AHEAD: Final = 4
+"""Chunks for each process that are under way or wait to be written."""
+
+
+def columns_of(points: Points) -> tuple[str, ...]:
+    """Return the columns of every row, in order."""
+    return ("index", *points.columns, *FIGURES, "error")
+
+
+def row_of(points: Points, number: int) -> Row:
+    """Return the row of a point. A point that cannot run has its error in a column, and no figures."""
+    from supernode_cli.evaluation import ScenarioError, evaluate
+
+    row: Row = {"index": number, **dict(zip(points.columns, points.values(number), strict=True))}
+    row |= dict.fromkeys((*FIGURES, "error"))
+    document = points.document(number)
+    if not isinstance(document, dict):
+        row["error"] = "a scenario is a mapping with model and training or inference"
+        return row
+    try:
+        performance = evaluate(document).performance
+    except ScenarioError as error:
+        row["error"] = str(error)
+        return row
+    except Exception as error:
+        # The edge of the loop: a defect that one point of a million shows is a row, not the end of the others.
+        row["error"] = f"defect: {type(error).__name__}: {error}"
+        return row
+    row |= {key: value if key == "bound" else float(value) for key, value in performance.items() if key in FIGURES}
+    for key in _NOT_EVERYWHERE:
+        row[key] = row[key] or None
+    if "inference" in document:
+        row["recomputePercent"] = None
+    return row
+
+
+def available_cores() -> int:
+    """Return the cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def rows_of(points: Points, numbers: range, jobs: int) -> Iterator[Row]:
+    """Yield the rows of some points in order, computed by so many processes.
+
+    :raises CliError: a process was killed from outside.
+    """
+    jobs = min(jobs, -(-len(numbers) // _ALONE))
+    if jobs <= 1:
+        for number in numbers:
+            yield row_of(points, number)
+        return
+    size = max(1, min(_MOST_IN_CHUNK, len(numbers) // (jobs * _AHEAD)))
+    chunks = (numbers[start : start + size] for start in range(0, len(numbers), size))
+    # Fresh processes: a fork would copy whatever threads the caller has in whatever state.
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start, initargs=(points,))
+    pending: deque[Future[list[Row]]] = deque()
+    try:
+        for chunk in chunks:
+            pending.append(pool.submit(_chunk, chunk))
+            if len(pending) >= jobs * _AHEAD:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    except BrokenProcessPool:
+        raise CliError("a process of the sweep was killed; give --jobs a smaller number if memory ran out") from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_points: list[Points] = []
+
+
+def _start(points: Points) -> None:
+    """Keep the points in a new process; an interrupt is for its parent, which then ends it."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _points[:] = [points]
+
+
+def _chunk(numbers: Sequence[int]) -> list[Row]:
+    return [row_of(_points[0], number) for number in numbers]
