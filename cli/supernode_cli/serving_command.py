@@ -15,6 +15,7 @@ __all__ = ["serve_sim"]
 
 @click.command("serve-sim")
 @click.option("-f", "--file", "path", required=True, help="Scenario with inference; - is standard input.")
+@click.option("-w", "--workload", help="Which workload of a file that has several.")
 @click.option("--trace", help="Request trace: Azure 2023 (.csv) or Mooncake (.jsonl), plain or .gz.")
 @click.option("--format", "trace_format", type=click.Choice(["azure", "mooncake"]), help="Of the trace; else by name.")
 @click.option("--speed", type=float, default=1.0, show_default=True, help="Play the trace so many times as fast.")
@@ -65,7 +66,7 @@ def _served(path: str, flags: dict[str, Any], slo_ttft: float | None, slo_tpot: 
     from supernode_cli.serving_load import LoadFlags, read_load
     from supernode_cli.serving_report import serving_document
 
-    scenario = read_document(path)
+    scenario = read_document(path, flags.pop("workload"))
     try:
         served = served_scenario(scenario)
     except ScenarioError as error:

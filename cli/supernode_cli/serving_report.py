@@ -68,17 +68,7 @@ def serving_document(
         "model": {"version": MODEL_VERSION},
     }
     if slo_ttft_seconds is not None or slo_tpot_seconds is not None:
-        limits = {"ttftSeconds": slo_ttft_seconds, "tpotSeconds": slo_tpot_seconds}
-        good = result.goodput(
-            ttft_seconds=math.inf if slo_ttft_seconds is None else slo_ttft_seconds,
-            tpot_seconds=math.inf if slo_tpot_seconds is None else slo_tpot_seconds,
-        )
-        document["goodput"] = {
-            "limits": limits,
-            "requestShare": good.share,
-            "requestsPerSecond": good.requests_per_second,
-            "tokensPerSecondPerCard": good.tokens_per_second / cards,
-        }
+        document["goodput"] = _goodput(result, cards, slo_ttft_seconds, slo_tpot_seconds)
     return document
 
 
@@ -133,6 +123,18 @@ def _figures(document: dict[str, Any]) -> Table:
         table.add_row("  requests/s of these", figure(good["requestsPerSecond"]))
         table.add_row("  tokens/s per card of these", figure(good["tokensPerSecondPerCard"]))
     return table
+
+
+def _goodput(result: ServingResult, cards: float, ttft: float | None, tpot: float | None) -> dict[str, Any]:
+    good = result.goodput(
+        ttft_seconds=math.inf if ttft is None else ttft, tpot_seconds=math.inf if tpot is None else tpot
+    )
+    return {
+        "limits": {"ttftSeconds": ttft, "tpotSeconds": tpot},
+        "requestShare": good.share,
+        "requestsPerSecond": good.requests_per_second,
+        "tokensPerSecondPerCard": good.tokens_per_second / cards,
+    }
 
 
 def _pool(served: ServedScenario, use: GroupUse) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from supernode_cli.main import cli
 
 TRACES = Path(__file__).resolve().parents[3] / "shared" / "data" / "traces"
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples" / "serving").iterdir())
 COLOCATED: dict[str, Any] = {
     "machine": {"nodes": 2},
     "model": {"name": "deepseek-r1"},
@@ -295,6 +296,13 @@ def test_blocks_that_do_not_divide_those_of_the_trace_are_named(tmp_path: Path) 
     assert (status, out) == (2, "")
     assert "--kv-block: 100 does not divide the 512 tokens" in error
     assert run(tmp_path, COLOCATED, "--trace", trace, "--kv-block", "100", "--no-prefix-cache")[0] == 0
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_served(path: Path) -> None:
+    result = CliRunner().invoke(cli, ["serve-sim", "-f", str(path), "--prompts", "50", "-o", "json"])
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["throughput"]["tokensPerSecond"] > 0
 
 
 garbage = st.one_of(
