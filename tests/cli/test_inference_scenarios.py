@@ -108,7 +108,9 @@ def test_changed_figures_and_failures_change_the_answer() -> None:
     rate = evaluate(SCENARIO).result.tokens_per_second
     assert evaluate(changed(machine__figures={"podMeasuredGigabytesPerSecond": 75})).result.tokens_per_second < rate
     assert evaluate(changed(machine__figures={"hbmTerabytesPerSecondPerDie": 3.2})).result.tokens_per_second > rate
-    assert evaluate(changed(machine__failed={"planes": [3]})).result.tokens_per_second < rate
+    gone = evaluate(changed(machine__failed={"planes": [3]}))
+    assert gone.result.tokens_per_second < rate
+    assert int(gone.state.devices.port_up.sum()) == 768 * 6
     assert evaluate(changed(machine__failed={"l1": [{"server": 19, "plane": 0}]})).result.tokens_per_second < rate
     elsewhere = changed(machine__failed={"l1": [{"server": 20, "plane": 0}], "dies": [{"server": 47, "die": 15}]})
     assert evaluate(elsewhere).result.tokens_per_second == rate

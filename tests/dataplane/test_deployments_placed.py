@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from supernode_dataplane import check_workload, load_profile, machine_inputs, solve_inputs
+from supernode_dataplane import check_workload, load_profile, machine_inputs, solve, solve_inputs
 from supernode_dataplane.progress import target_tokens, tokens_per_step
 from supernode_dataplane.solving import MODEL_VERSION
 from support.deployments import MODES, QWEN_COLOCATED, R1_DECODE, R1_DISAGGREGATED, R1_PREFILL, deployment, with_fields
@@ -165,6 +166,41 @@ def test_progress_counts_output_tokens_and_requests():
     assert target_tokens(with_fields(R1_DECODE, requests=5)) == 5 * 256
     assert target_tokens(with_fields(R1_PREFILL, requests=5)) == 5 * 4096
     assert tokens_per_step(R1_DECODE) == 256
+
+
+def test_drafts_count_as_far_as_all_before_them_were_accepted():
+    plain = with_fields(R1_DECODE, speculation={"drafts": 2, "acceptancePercent": [80, 50]})
+    result = only(run(deployment("a", range(20), plain)))
+    assert result.step_time_seconds / result.tpot_seconds == pytest.approx(1 + 0.8 + 0.8 * 0.5)
+
+
+def test_cube_units_are_as_busy_as_the_model_has_flops():
+    bf16 = {"weights": "bf16", "activations": "bf16"}
+    state = run(deployment("a", range(3), with_fields(QWEN_COLOCATED, precision=bf16)))
+    assert state.devices.cube_utilisation[0] == pytest.approx(only(state).mfu, rel=0.05)
+
+
+def test_caches_on_their_way_can_be_what_limits_it():
+    pools = {"prefill": {"nodes": 2, "parallelism": {"tensor": 8}}, "decode": {"parallelism": {"tensor": 8}}}
+    base = with_fields(QWEN_COLOCATED, mode="Disaggregated", **pools)
+    inputs = machine_inputs(super_node(), [], [deployment("a", range(4), base)])
+    slow = replace(CM, pod_measured_bytes_per_second=1e7)
+    (fast,), (limited,) = (solve(profile, [], inputs.workloads).workloads for profile in (CM, slow))
+    assert limited.tokens_per_second < fast.tokens_per_second / 2
+    handed = limited.prompt_tokens_per_second * 262144
+    assert handed == pytest.approx(2 * 16 * 1e7), "every die of the prefill pool sends as fast as it can"
+
+
+def test_caches_that_stay_on_a_server_take_no_uplink():
+    pools = {"prefill": {"nodes": 1, "parallelism": {"tensor": 4}}, "decode": {"parallelism": {"tensor": 4}}}
+    base = with_fields(QWEN_COLOCATED, mode="Disaggregated", load={"concurrency": 100}, **pools)
+    near = run(deployment("a", (), base, ranks=ranks_of_parts([[(0, "0-7")], [(0, "8-15")]])))
+    far = run(deployment("a", (), base, ranks=ranks_of_parts([[(0, "0-7")], [(1, "8-15")]])))
+    assert only(near).tokens_per_second == only(far).tokens_per_second > 0
+    assert near.fabric.uplink_tx_bytes_per_second.sum() == 0
+    handed = only(far).prompt_tokens_per_second * 262144
+    assert far.fabric.uplink_tx_bytes_per_second.sum() == pytest.approx(handed)
+    assert near.devices.port_tx_bytes_per_second.sum() == pytest.approx(far.devices.port_tx_bytes_per_second.sum())
 
 
 def test_eight_workloads_are_solved_in_a_few_milliseconds():
