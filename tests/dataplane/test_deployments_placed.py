@@ -200,6 +200,9 @@ def test_caches_that_stay_on_a_server_take_no_uplink():
     assert near.fabric.uplink_tx_bytes_per_second.sum() == 0
     handed = only(far).prompt_tokens_per_second * 262144
     assert far.fabric.uplink_tx_bytes_per_second.sum() == pytest.approx(handed)
+    half = run(deployment("a", (), base, ranks=ranks_of_parts([[(0, "0-7")], [(0, "8-11")], [(1, "0-3")]])))
+    assert half.fabric.uplink_tx_bytes_per_second.sum() == pytest.approx(handed / 2)
+    assert half.fabric.uplink_rx_bytes_per_second[7:14].sum() == pytest.approx(handed / 2)
     assert near.devices.port_tx_bytes_per_second.sum() == pytest.approx(far.devices.port_tx_bytes_per_second.sum())
 
 
