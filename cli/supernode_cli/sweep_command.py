@@ -26,7 +26,11 @@ _INDEX: Final = "JOB_COMPLETION_INDEX"
 
 @click.command()
 @click.option(
-    "-f", "--file", "path", required=True, help="A grid, or scenarios: YAML documents or JSON lines (.jsonl)."
+    "-f",
+    "--file",
+    "path",
+    required=True,
+    help="A grid, or scenarios: YAML documents or JSON lines (.jsonl); - is standard input.",
 )
 @click.option("-o", "--output", required=True, help="The table: .csv, .jsonl, or .parquet (needs pyarrow).")
 @click.option("--jobs", type=int, help="Processes; else one for each core.")
@@ -169,8 +173,12 @@ def _check_fields(path: str, points: Points) -> None:
 
 
 def _read(path: str) -> str:
+    import sys
+
     file = Path(path)
     try:
+        if path == "-":
+            return sys.stdin.read(_MOST_BYTES)
         if file.stat().st_size > _MOST_BYTES:
             raise CliError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB; split it, or say it as a grid")
         return file.read_text(encoding="utf-8")

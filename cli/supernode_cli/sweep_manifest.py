@@ -93,6 +93,8 @@ def _pod(file_name: str, table: str, name: str, settings: JobSettings) -> dict[s
     arguments += ["--shard", str(settings.shards), "--collect", "--jobs", str(settings.jobs)]
     return {
         "restartPolicy": "Never",
+        # Files are whole or not there: a shard that is stopped loses nothing by stopping at once.
+        "terminationGracePeriodSeconds": 5,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -312,53 +311,11 @@ def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:
     assert "is a folder; name a file" in run("-f", grid_file(tmp_path), "-o", tmp_path / "t.csv")[2]
 
 
-def manifest(path: Path, *flags: str) -> list[dict[str, Any]]:
-    status, out, error = run("-f", path, "-o", "t.csv", "--manifest", "--claim", "results", *flags)
-    assert (status, error) == (0, "")
-    return list(yaml.safe_load_all(out))
-
-
-def test_the_manifest_is_an_indexed_job_that_the_restricted_standard_admits(tmp_path: Path) -> None:
-    path = grid_file(tmp_path)
-    config, job = manifest(path, "--shards", "3", "-n", "team", "--image", "example.org/supernode:1", "--jobs", "4")
-    assert config["data"] == {"sweep.yaml": path.read_text()}
-    assert (config["metadata"]["namespace"], job["metadata"]["namespace"]) == ("team", "team")
-    spec, pod = job["spec"], job["spec"]["template"]["spec"]
-    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    (container,) = pod["containers"]
-    assert container["image"] == "example.org/supernode:1"
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
-    assert container["resources"]["requests"]["cpu"] == "4"
-    assert [volume["name"] for volume in pod["volumes"]] == [mount["name"] for mount in container["volumeMounts"]]
-    assert pod["volumes"][1]["persistentVolumeClaim"] == {"claimName": "results"}
-
-
-def test_another_sweep_is_another_job_and_the_same_one_the_same(tmp_path: Path) -> None:
-    first = manifest(grid_file(tmp_path))
-    assert manifest(grid_file(tmp_path)) == first
-    other = manifest(grid_file(tmp_path, {"inference.inputTokens": [64]}))
-    assert other[1]["metadata"]["name"] != first[1]["metadata"]["name"]
-
-
-def test_the_command_of_the_pods_makes_the_table(tmp_path: Path) -> None:
-    config, job = manifest(grid_file(tmp_path), "--shards", "2")
-    (tmp_path / "sweep.yaml").write_text(config["data"]["sweep.yaml"])
-    (container,) = job["spec"]["template"]["spec"]["containers"]
-    command = [*container["command"], *container["args"]]
-    command = [part.replace("/sweep/", f"{tmp_path}/").replace("/results/", f"{tmp_path}/") for part in command]
-    # The image has no rich.
-    without = f"import sys, runpy; sys.modules['rich'] = None; sys.argv = {command[2:]!r}; "
-    code = without + f"runpy.run_module({command[2]!r}, run_name='__main__')"
-    for index in ("0", "1"):
-        environment = {**os.environ, "JOB_COMPLETION_INDEX": index}
-        subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
-    assert len(table(tmp_path / "t.csv")) == 6
+def test_a_sweep_is_read_from_standard_input(tmp_path: Path) -> None:
+    text = yaml.safe_dump({"base": BASE, "grid": {"inference.inputTokens": [64]}})
+    result = CliRunner().invoke(cli, ["sweep", "-f", "-", "-o", str(tmp_path / "t.csv")], input=text)
+    assert result.exit_code == 0
+    assert len(table(tmp_path / "t.csv")) == 1
 
 
 json_values = st.recursive(
