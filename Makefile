@@ -32,9 +32,8 @@ check: venv ## lint, types, import contracts
 	$(BIN)/lint-imports --no-cache
 
 test: venv ## every test there is: pure, api, node, e2e (on real clusters that it starts and stops)
-	@$(CLUSTER) prepare
 	@$(MAKE) --no-print-directory check
-	SUPERNODE_REQUIRE_LEVELS=1 $(BIN)/python -m pytest
+	SUPERNODE_REQUIRE_LEVELS=1 SUPERNODE_PREPARE=1 $(BIN)/python -m pytest
 
 demo: venv ## a real Kubernetes with a whole supernode and a training run on it
 	@$(BIN)/python devcluster/demo.py up --instance $(INSTANCE)

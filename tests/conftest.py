@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from support.apiserver import ApiServer, running_api_server
 from support.levels import LEVELS, level_of, obstacle, required_levels, summary
+from support.preparing import Preparation
 
 # Machines are shared: how long an example takes says nothing about the code.
 settings.register_profile("shared", deadline=None)
@@ -18,6 +19,7 @@ settings.load_profile("shared")
 _outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
 _obstacles: dict[str, str] = {}
 _level = pytest.StashKey[str]()
+_preparation: list[Preparation] = []
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +51,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     yield
     required = required_levels()
     found = {level: obstacle(level) for level in {item.stash[_level] for item in items}}
+    if any(found.values()) and Preparation.wanted():
+        # What is missing is built while the pure tests run; the first other test waits for it.
+        _preparation.append(Preparation.start())
+        found = dict.fromkeys(found, "")
     _obstacles.update({level: reason for level, reason in found.items() if reason})
     if forbidden := [f"{level} ({reason})" for level, reason in _obstacles.items() if level in required]:
         raise pytest.UsageError(f"required test levels cannot run here: {'; '.join(forbidden)}")
@@ -56,6 +62,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         if reason := found[item.stash[_level]]:
             item.add_marker(pytest.mark.skip(reason=f"level {item.stash[_level]}: {reason}"))
+
+
+@pytest.hookimpl(tryfirst=True, wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Wait for what is being built before the first test that needs it, outside of that test's time limit."""
+    if _preparation and item.stash[_level] != "pure":
+        failure = _preparation.pop().wait()
+        reason = failure or "; ".join(filter(None, (obstacle(level) for level in LEVELS)))
+        if reason:
+            pytest.exit(f"tests that need a cluster cannot run here: {reason}", returncode=1)
+    return (yield)
+
+
+def pytest_unconfigure() -> None:
+    """Leave no build behind when the run ends before anything needed it."""
+    for preparation in _preparation:
+        preparation.stop()
 
 
 @pytest.hookimpl(wrapper=True)
