@@ -17,7 +17,7 @@ from supernode_cli.scenario import Machine, Scenario
 from supernode_dataplane.changed_profile import changed_profile
 from supernode_dataplane.errors import InvalidFigureError, ProfileNotFoundError
 from supernode_dataplane.figures import workload_performance
-from supernode_dataplane.inputs import machine_inputs, solve_inputs, whole_server_ranks
+from supernode_dataplane.inputs import Inputs, machine_inputs, solve_inputs, whole_server_ranks
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.stacks import stack_names
 from supernode_dataplane.state import MachineState, WorkloadResult
@@ -46,6 +46,8 @@ class Evaluation:
     """Servers in use."""
     workload: Mapping[str, Any]
     """The SuperNodeWorkload that was solved, as JSON."""
+    inputs: Inputs
+    """What was solved."""
     state: MachineState
     result: WorkloadResult
 
@@ -92,14 +94,15 @@ def evaluate(document: Mapping[str, Any]) -> Evaluation:
         "spec": {"profile": profile.name, "superPodID": 0},
     }
     faulty = _faulty_nodes(scenario.machine, profile)
-    state = solve_inputs(machine_inputs(super_node, faulty, [workload], profile=profile))
+    inputs = machine_inputs(super_node, faulty, [workload], profile=profile)
+    state = solve_inputs(inputs)
     result = state.workload(_KEY)
     assert result is not None
     if result.problem is not None:
         raise ScenarioError(result.problem.field.removeprefix("spec."), result.problem.message.removeprefix("spec."))
     if result.tokens_per_second <= 0:
         raise ScenarioError("machine.failed", result.waiting or "nothing moves on this machine")
-    return Evaluation(scenario, profile, nodes, workload, state, result)
+    return Evaluation(scenario, profile, nodes, workload, inputs, state, result)
 
 
 def _profile(machine: Machine) -> Profile:

@@ -10,10 +10,7 @@ from supernode_cli.errors import CliError
 from supernode_cli.evaluation import ScenarioError, evaluate, parse_scenario
 from supernode_dataplane.capacity import weight_bytes
 from supernode_dataplane.deployment import Speculation
-from supernode_dataplane.deployment_plan import Deployment, DeploymentPlan, RolePool, deployment_of
-from supernode_dataplane.hardware import hardware_of
-from supernode_dataplane.inference_fields import parse_inference
-from supernode_dataplane.placing import describe_dies
+from supernode_dataplane.deployment_plan import Deployment, DeploymentPlan, RolePool
 from supernode_dataplane.pool_steps import PoolSteps, kv_blocks
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.serving import (
@@ -26,7 +23,7 @@ from supernode_dataplane.serving import (
     simulate,
     simulate_disaggregated,
 )
-from supernode_dataplane.state import Problem
+from supernode_dataplane.solving import linked_deployment
 
 __all__ = ["EngineFlags", "ServedScenario", "serve", "served_scenario"]
 
@@ -52,7 +49,7 @@ class EngineFlags:
 
 @dataclass(frozen=True, slots=True)
 class ServedScenario:
-    """A scenario whose deployment is legal and whose weights fit, on the first servers of a whole machine."""
+    """A scenario whose deployment is legal and whose weights fit: the instances that are whole on its machine."""
 
     profile: Profile
     model: str
@@ -60,14 +57,11 @@ class ServedScenario:
     plan: DeploymentPlan
     deployment: Deployment
     acceptance: Acceptance
+    cards: int
+    """Packages that it holds."""
     clients: int | None
     """What the scenario keeps in flight."""
     notes: tuple[str, ...]
-
-    @property
-    def cards(self) -> float:
-        """Packages of all pools."""
-        return sum(found.dies / found.dies_per_card for found in self.deployment.pools)
 
 
 def served_scenario(document: Mapping[str, Any]) -> ServedScenario:
@@ -81,26 +75,32 @@ def served_scenario(document: Mapping[str, Any]) -> ServedScenario:
     mode = str(scenario.inference.mode)
     if mode not in _MODES:
         raise ScenarioError("inference.mode", f"{mode} does not serve whole requests; give {' or '.join(_MODES)}")
-    if scenario.machine.failed.model_dump(exclude_defaults=True):
-        raise ScenarioError("machine.failed", "is not for serve-sim, which takes a whole machine; leave it out")
     alone = {key: value for key, value in document["inference"].items() if key != "batch"}
     evaluation = evaluate({**document, "inference": {**alone, "load": {"concurrency": 1}}})
-    plan = parse_inference(evaluation.workload["spec"])
-    assert not isinstance(plan, Problem)
-    profile, dies = evaluation.profile, evaluation.nodes * evaluation.profile.dies_per_server
-    prefill_dies = plan.prefill_nodes * profile.dies_per_server
-    deployment = deployment_of(plan, hardware_of(profile), dies, prefill_dies, describe_dies(profile, dies))
-    assert not isinstance(deployment, Problem)
+    (workload,) = evaluation.inputs.workloads
+    deployment = linked_deployment(evaluation.profile, evaluation.inputs.compute_nodes, workload)
+    # Whatever has a rate above 0, as an evaluation has, has whole instances.
+    assert deployment is not None
+    plan, profile = deployment.plan, evaluation.profile
     spoken = scenario.inference.speculation
     acceptance = Acceptance(() if spoken is None else tuple(p / 100 for p in spoken.acceptance_percent))
     clients = None if scenario.inference.load is None else scenario.inference.load.concurrency
     if scenario.inference.batch is not None and deployment.decode is not None:
         clients = scenario.inference.batch.sequences_per_card * deployment.decode.dies // profile.dies_per_package
-    notes = []
+    notes = list(evaluation.result.notes)
     if plan.cached_share:
         notes.append("inference.cache.reusePercent is not used: prompts share what a trace says that they share")
-    model = scenario.model.name or "own config"
-    return ServedScenario(profile, model, scenario.stack, plan, deployment, acceptance, clients, tuple(notes))
+    return ServedScenario(
+        profile=profile,
+        model=scenario.model.name or "own config",
+        stack=scenario.stack,
+        plan=plan,
+        deployment=deployment,
+        acceptance=acceptance,
+        cards=evaluation.result.cards,
+        clients=clients,
+        notes=tuple(notes),
+    )
 
 
 def serve(served: ServedScenario, requests: Requests, flags: EngineFlags) -> ServingResult:

@@ -36,6 +36,8 @@ class InferenceRun(Run):
 
     deployment: Deployment
     rates: Rates | None
+    linked: Deployment | None
+    """Its whole instances, on the hardware that their links and packing leave; None when nothing moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class _Solution:
     """Sent and received, as in :class:`Run`; so are the next."""
     uplinks: tuple[FloatArray, FloatArray]
     loads: DieLoads | None
+    linked: Deployment | None = None
 
 
 def run_deployment(fabric: Fabric, placed: Placed, deployment: Deployment, free: FloatArray | None) -> InferenceRun:
@@ -102,6 +105,7 @@ def run_deployment(fabric: Fabric, placed: Placed, deployment: Deployment, free:
         notes=_notes(fabric, placed, up, solution),
         deployment=deployment,
         rates=solution.rates,
+        linked=solution.linked,
     )
 
 
@@ -120,12 +124,14 @@ def _solve(
     parts = _parts(view, dies, works, deployment)
     between = pool_links(view, dies[None, :]) if len(parts) > 1 else None
     moves = all(part.moves for part in parts) and (between is None or min(between.node_share, between.pod_share) > 0)
-    rates = None
+    rates = whole = None
     if moves and all(part.whole.any() for part in parts):
         counts = {part.found.role: int(np.count_nonzero(part.whole)) for part in parts}
         linked = _linked(deployment, parts, between)
         rates = deployment_rates(linked, counts.get("prefill", 0), counts.get("decode", 0))
-    return _readings(profile, dies, parts, between, moves=moves, rates=rates)
+        pools = {found.role: replace(found, instances=counts[found.role]) for found in linked.pools}
+        whole = replace(linked, prefill=pools.get("prefill"), decode=pools.get("decode"))
+    return replace(_readings(profile, dies, parts, between, moves=moves, rates=rates), linked=whole)
 
 
 def _parts(view: LinkView, job: IntArray, works: BoolArray, deployment: Deployment) -> tuple[_Part, ...]:

@@ -28,7 +28,7 @@ from supernode_dataplane.runs import Run
 from supernode_dataplane.state import MachineState, Problem
 from supernode_dataplane.training import Plan, plan_training
 
-__all__ = ["MODEL_VERSION", "solve"]
+__all__ = ["MODEL_VERSION", "linked_deployment", "solve"]
 
 MODEL_VERSION: Final = "2"
 """Changes whenever equal inputs may give other figures."""
@@ -72,6 +72,19 @@ def solve(
         tokens_per_second=sum(result.tokens_per_second for result in results),
         bus_bandwidth_bytes_per_second=fabric.bandwidth,
     )
+
+
+def linked_deployment(
+    profile: Profile, compute_nodes: Sequence[ServerInput], workload: WorkloadInput
+) -> Deployment | None:
+    """Return the whole instances of an inference workload that is alone, on the links that faults and packing leave.
+
+    None when it cannot run, or is no inference: :func:`solve` says why.
+    """
+    fabric = build_fabric(profile, compute_nodes)
+    placed = place(profile, workload, np.zeros(profile.dies, dtype=np.bool_))
+    plan = _plan(profile, workload, placed)
+    return run_deployment(fabric, placed, plan, None).linked if isinstance(plan, Deployment) else None
 
 
 def _plan(profile: Profile, workload: WorkloadInput, placed: Placed) -> _AnyPlan | Problem | None:

@@ -152,6 +152,17 @@ def test_chunks_mix_prompts_into_decoding(tmp_path: Path) -> None:
     assert chunked["pools"][0]["mixedShare"] > 0
 
 
+def test_a_failed_plane_makes_serving_slower_and_a_failed_die_takes_its_instance(tmp_path: Path) -> None:
+    healthy = figures(tmp_path, DISAGGREGATED, "--prompts", "100")
+    planes = changed(DISAGGREGATED, machine__failed={"planes": [0, 1, 2]})
+    slower = figures(tmp_path, planes, "--prompts", "100")
+    assert slower["latency"]["tpotSeconds"]["mean"] > healthy["latency"]["tpotSeconds"]["mean"]
+    die = changed(DISAGGREGATED, machine__failed={"dies": [{"server": 0, "die": 1}]})
+    fewer = figures(tmp_path, die, "--prompts", "100")
+    assert [pool["instances"] for pool in fewer["pools"]] == [1, 1]
+    assert fewer["notes"] != []
+
+
 def test_drafts_that_are_accepted_shorten_outputs(tmp_path: Path) -> None:
     drafts = changed(COLOCATED, inference__speculation={"drafts": 1, "acceptancePercent": [100]})
     plain, fast = (figures(tmp_path, scenario, "--prompts", "20") for scenario in (COLOCATED, drafts))
@@ -231,7 +242,7 @@ def test_a_flag_that_cannot_be_is_one_sentence(tmp_path: Path, flags: list[str],
     [
         (changed(COLOCATED, inference__mode="Decode"), "inference.mode: Decode does not serve whole requests"),
         (changed(COLOCATED, inference__mode="Neither"), "inference.mode"),
-        (changed(COLOCATED, machine__failed={"planes": [1]}), "machine.failed: is not for serve-sim"),
+        (changed(COLOCATED, machine__failed={"dies": [{"server": 0, "die": 1}]}), "machine.failed"),
         (changed(COLOCATED, machine__nodes=1), "inference.decode.parallelism.expert"),
         (changed(COLOCATED, model__name="nobody"), "model.name"),
         (changed(COLOCATED, inference__inputTokens=0), "inference.inputTokens"),
