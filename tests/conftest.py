@@ -58,16 +58,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     _obstacles.update({level: reason for level, reason in found.items() if reason})
     if forbidden := [f"{level} ({reason})" for level, reason in _obstacles.items() if level in required]:
         raise pytest.UsageError(f"required test levels cannot run here: {'; '.join(forbidden)}")
-    items.sort(key=lambda item: LEVELS.index(item.stash[_level]))  # the cheap first; random within a level
+    # The cheap first, random within a level; those that render the chart after other pure ones: helm may be in the make.
+    items.sort(key=lambda item: (LEVELS.index(item.stash[_level]), _needs_programs(item)))
     for item in items:
         if reason := found[item.stash[_level]]:
             item.add_marker(pytest.mark.skip(reason=f"level {item.stash[_level]}: {reason}"))
 
 
+def _needs_programs(item: pytest.Item) -> bool:
+    """Whether a test runs programs that devcluster builds; ``_helm`` is the fixture of tests that render the chart."""
+    return item.stash[_level] != "pure" or "_helm" in getattr(item, "fixturenames", ())
+
+
 @pytest.hookimpl(tryfirst=True, wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Wait for what is being built before the first test that needs it, outside of that test's time limit."""
-    if _preparation and item.stash[_level] != "pure":
+    if _preparation and _needs_programs(item):
         failure = _preparation.pop().wait()
         reason = failure or "; ".join(filter(None, (obstacle(level) for level in LEVELS)))
         if reason:
