@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     _obstacles.update({level: reason for level, reason in found.items() if reason})
     if forbidden := [f"{level} ({reason})" for level, reason in _obstacles.items() if level in required]:
         raise pytest.UsageError(f"required test levels cannot run here: {'; '.join(forbidden)}")
-    # The cheap first, random within a level; those that render the chart after other pure ones: helm may be in the make.
+    # The cheap first, random within a level; of the pure ones those last that need helm, which may be in the make.
     items.sort(key=lambda item: (LEVELS.index(item.stash[_level]), _needs_programs(item)))
     for item in items:
         if reason := found[item.stash[_level]]:

@@ -40,6 +40,22 @@ _TRAINING: Final = frozenset(
     }
 )
 """What :mod:`supernode_dataplane.training` takes from a stack."""
+_TRAINING_ONLY: Final = frozenset(
+    {"training_gemm_efficiency", "training_vector_seconds", "vector_core_bytes_per_second"}
+)
+_EXPERTS_ONLY: Final = frozenset(
+    {
+        "dispatch_launch_seconds",
+        "combine_launch_seconds",
+        "launch_hidden",
+        "dispatch_scan_seconds",
+        "combine_scan_seconds",
+        "dispatch_passes",
+        "combine_passes",
+        "straggler_share",
+        "expert_imbalance",
+    }
+)
 _CLASSES: Final = {"Prefill": "P", "Decode": "D", "Colocated": "S", "Disaggregated": "S"}
 
 
@@ -103,4 +119,8 @@ def deployment_error_percent(deployment: Deployment) -> float:
         )
         return float(inference_point(inference_spec(changed)).tokens_per_second)
 
-    return 100.0 * half_width(rate, load_stack(deployment.plan.stack), _CLASSES[deployment.plan.mode])
+    stack = load_stack(deployment.plan.stack)
+    names = frozenset(figure.name for figure in stack_figures(stack.name)) - _TRAINING_ONLY
+    if not deployment.plan.model.is_moe:
+        names -= _EXPERTS_ONLY
+    return 100.0 * half_width(rate, stack, _CLASSES[deployment.plan.mode], names)
