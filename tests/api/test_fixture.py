@@ -47,6 +47,7 @@ def test_controllers_make_the_pods_of_a_job_and_the_scheduler_says_why_they_wait
     server.kubectl("delete", "job", "fixture-test", "--wait")
 
 
+@pytest.mark.api
 def test_a_killed_test_run_leaves_no_process() -> None:
     program = (
         "import sys, time; sys.path[:0] = sys.argv[1:]\n"
