@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +37,20 @@ Rows = list[dict[str, Any]]
 )
 @click.option("--weights", type=click.Choice(["int8", "bf16", "fp8", "int4"]), default="int8", show_default=True)
 @click.option("--sequence-length", type=click.IntRange(1, 16_777_216), default=4096, show_default=True)
-@click.option("--global-batch-size", type=click.IntRange(1, 1_048_576), default=1024, show_default=True)
+@click.option("--global-batch-size", type=click.IntRange(1, 1_048_576), default=1536, show_default=True)
 @click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="Layouts to show.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def plan(phase: str, output: str, top: int, **wanted: Any) -> None:
     """Find the fastest legal layout of PHASE, with the memory arithmetic of what does not fit."""
+    for name, phase_of_it in (("tpot_ms", "decode"), ("ttft_ms", "prefill")):
+        limit = wanted[name]
+        if limit is None:
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        if not math.isfinite(limit):
+            raise CliError(f"plan: {flag} must be a number of milliseconds, not {limit}")
+        if phase != phase_of_it:
+            raise CliError(f"plan: {flag} is a limit of {phase_of_it}, not of {phase}: leave it out")
     try:
         rows, rejected = _training(wanted) if phase == "training" else _inference(phase, wanted)
     except _known_errors() as error:
@@ -61,7 +71,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
 
 def _why(rejected: Rows) -> str:
     if not rejected:
-        return "no split of the model divides these cards; change --cards"
+        return "no split of the lattice divides these cards and this batch; change --cards or --global-batch-size"
     last = rejected[-1]
     return f"the largest one, {last['layout']}: {last['why']}; give more cards, fewer tokens or a looser limit"
 

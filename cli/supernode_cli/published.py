@@ -5,8 +5,9 @@ Only figures whose definition matches the row they stand in; where definitions d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["PUBLISHED", "Published", "published"]
 
@@ -22,8 +23,19 @@ class Published:
     model: str | None = None
     """Catalogue name and what it does: Training or a mode of inference."""
     note: str = ""
+    given: tuple[tuple[str, Any], ...] = ()
+    """What the spec must say for the figure to be about the same thing: dotted path and value."""
 
 
+_DECODE: Final = (
+    ("stack", "vendor-tuned"),
+    ("inference.inputTokens", 4096),
+    ("inference.outputTokens", 256),
+    ("inference.batch.sequencesPerCard", 96),
+    ("inference.decode.parallelism.expert", 320),
+)
+_PREFILL: Final = (("stack", "vendor-tuned"), ("inference.inputTokens", 4096))
+_TRAINING: Final = (("stack", "vendor-tuned"),)
 _PRESS: Final = "press on Supernode 384, April to July 2025"
 _PAPER: Final = "arXiv 2506.12708"
 PUBLISHED: Final = (
@@ -44,6 +56,7 @@ PUBLISHED: Final = (
         "132",
         _PRESS,
         model="llama-3.1-405b Training",
+        given=_TRAINING,
         note="no layout or sequence length published",
     ),
     Published(
@@ -52,6 +65,7 @@ PUBLISHED: Final = (
         "2.5",
         _PRESS,
         model="llama-3.1-405b Training",
+        given=_TRAINING,
         note="per card; a card has two dies here and one there",
     ),
     Published(
@@ -60,6 +74,7 @@ PUBLISHED: Final = (
         "1943",
         _PAPER,
         model="deepseek-r1 Decode",
+        given=_DECODE,
         note="EP320, 96 sequences a card, 4,096 in and 256 out",
     ),
     Published(
@@ -68,6 +83,7 @@ PUBLISHED: Final = (
         "49.4 ms",
         _PAPER,
         model="deepseek-r1 Decode",
+        given=_DECODE,
         note="EP320, 96 sequences a card, 4,096 in and 256 out",
     ),
     Published(
@@ -76,12 +92,26 @@ PUBLISHED: Final = (
         "5655 to 6688",
         _PAPER,
         model="deepseek-r1 Prefill",
+        given=_PREFILL,
         note="EP32, 16,384 tokens of 4K prompts a card; experts unevenly and evenly loaded",
     ),
 )
 
 
-def published(profile: str, figure: str, model: str | None = None) -> Published | None:
-    """Return the published value of a machine's figure (``model`` None) or of a workload's."""
+def published(
+    profile: str, figure: str, model: str | None = None, spec: Mapping[str, Any] | None = None
+) -> Published | None:
+    """Return the published value of a machine's figure (``model`` None) or of a workload's with this spec."""
     wanted = (profile, figure, model)
-    return next((entry for entry in PUBLISHED if (entry.profile, entry.figure, entry.model) == wanted), None)
+    for entry in PUBLISHED:
+        same = (entry.profile, entry.figure, entry.model) == wanted
+        if same and all(_at(spec or {}, path) == value for path, value in entry.given):
+            return entry
+    return None
+
+
+def _at(spec: Mapping[str, Any], path: str) -> Any:
+    value: Any = {"stack": "vendor-tuned", **spec}
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

@@ -185,7 +185,8 @@ def _workload(profile: Profile, state: MachineState, workload: Mapping[str, Any]
             notes.append(f"traditional cluster: {baseline[1]}")
     mode = spec.get("inference", {}).get("mode", "Training")
     table = tuple(row for row in _WORKLOAD_FIGURES if row[0] not in _LEFT_OUT[mode])
-    figures = _figures(table, values, profile.name, f"{model} {mode}")
+    # What is published is about a healthy machine: with notes on what slows it this is something else.
+    figures = _figures(table, values, profile.name, f"{model} {mode}", {} if result.notes else spec)
     return WorkloadReport(
         result.key, model, status, message, figures, tuple(notes), step_parts(result), memory_parts(result)
     )
@@ -196,7 +197,11 @@ def _machine_figures(profile: Profile, state: MachineState) -> tuple[Figure, ...
 
 
 def _figures(
-    table: tuple[tuple[str, str, str], ...], values: Mapping[str, Any], profile: str, model: str | None
+    table: tuple[tuple[str, str, str], ...],
+    values: Mapping[str, Any],
+    profile: str,
+    model: str | None,
+    spec: Mapping[str, Any] | None = None,
 ) -> tuple[Figure, ...]:
     figures = []
     for key, label, unit in table:
@@ -205,7 +210,7 @@ def _figures(
             figures.append(Figure(key, label, "n/a", note="the profile has no source for it"))
         if value is None:
             continue
-        other = published(profile, key, model)
+        other = published(profile, key, model, spec)
         figures.append(Figure(key, label, str(value), unit, other.value if other else "", other.note if other else ""))
     return tuple(figures)
 

@@ -28,7 +28,7 @@ __all__ = ["serve_sim"]
 @click.option("--output-tokens", help="Tokens to generate, written alike; else the scenario's.")
 @click.option("--prompts", type=int, help="Requests to generate (1000), or to take from the start of a trace (all).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of arrivals, lengths and accepted drafts.")
-@click.option("--chunk", type=int, help="Read prompts in chunks: tokens of a step per tensor group; else whole.")
+@click.option("--chunk", type=int, help="Read prompts in chunks: tokens of a step, times the groups; else whole.")
 @click.option("--kv-block", type=int, default=128, show_default=True, help="Tokens of a KV block.")
 @click.option("--max-running", type=int, help="Sequences of an instance at a time; else what its memory holds.")
 @click.option(

@@ -76,6 +76,8 @@ def test_the_table_says_what_the_step_and_the_memory_are_made_of(tmp_path: Path)
     ):
         assert words in out
     assert "1943" in out, "the published rate stands beside ours"
+    _, other, _ = simulate(tmp_path, {**SCENARIO, "stack": "open-source"})
+    assert "1943" not in other, "it is about another stack"
 
 
 def test_parts_sum_to_the_step_and_to_the_memory(tmp_path: Path) -> None:

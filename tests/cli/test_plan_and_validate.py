@@ -58,6 +58,9 @@ def test_prefill_and_training_have_plans_too(phase: str) -> None:
         (("decode", "--model", "deepseek-r1", "--cards", "385"), "--cards"),
         (("decode", "--model", "deepseek-r1", "--accepted", "1"), "--drafts"),
         (("decode", "--model", "deepseek-r1", "--tpot-ms", "1"), "limit"),
+        (("decode", "--model", "deepseek-r1", "--tpot-ms", "nan"), "--tpot-ms"),
+        (("training", "--model", "llama-3.1-8b", "--tpot-ms", "5"), "limit of decode"),
+        (("training", "--model", "llama-3.1-8b", "--global-batch-size", "7"), "--global-batch-size"),
         (("decode", "--model", "deepseek-r1", "--cards", "1"), "GiB"),
     ],
 )
@@ -69,6 +72,11 @@ def test_what_cannot_be_planned_gets_one_sentence_and_status_2(arguments: tuple[
     assert "layouts" not in result.output
 
 
+def test_training_on_the_whole_machine_has_a_plan_without_more_flags() -> None:
+    found = layouts("training", "--model", "llama-3.1-405b", "--sequence-length", "8192")
+    assert found["layouts"][0]["tokensPerSecondPerCard"] > 100
+
+
 def test_validate_prints_rows_with_their_errors_and_json_has_every_field() -> None:
     table = run("validate", "C-D1", "H-K3")
     assert table.exit_code == 0
@@ -76,7 +84,19 @@ def test_validate_prints_rows_with_their_errors_and_json_has_every_field() -> No
     assert "passed" in table.output
     document = json.loads(run("validate", "C-D1", "H-K1", "-o", "json").output)
     row = document["rows"][0]
-    wanted = {"id", "set", "informative", "class", "source", "published", "computed", "errorPercent", "gate", "passed"}
+    wanted = {
+        "id",
+        "set",
+        "informative",
+        "class",
+        "source",
+        "published",
+        "computed",
+        "errorPercent",
+        "gatePercent",
+        "passed",
+        "interval",
+    }
     assert wanted <= set(row)
     assert document["fittedConstants"]["count"] == len(document["fittedConstants"]["constants"])
 

@@ -155,7 +155,7 @@ def _decode() -> tuple[Claim, ...]:
         ("HC25 inference", (1926.0, 1926.0), _KEYNOTE),
     )
     definition = (
-        f"Decode of one card below 50 ms a token, {per_flop:.2f} tokens/s per INT8 TFLOPS; "
+        f"Decode of one card at about 50 ms a token, {per_flop:.2f} tokens/s per INT8 TFLOPS; "
         "H100 and H800 are published at 1,850 to 2,325 a card, at most 1.17 per FP8 TFLOPS."
     )
     return tuple(

@@ -39,7 +39,14 @@ class RowReport:
     def to_json(self) -> dict[str, Any]:
         """Return the row as `supernode validate -o json` prints it."""
         names = {"error_percent": "errorPercent", "interval_percent": "intervalPercent", "letter": "class"}
-        return {names.get(key, key): value for key, value in asdict(self).items()}
+        values = {names.get(key, key): value for key, value in asdict(self).items()}
+        limit = self.gate.removesuffix("pp").strip()
+        values["gatePercent"] = None if self.gate == "sign" else float(limit)
+        values["interval"] = None
+        if self.interval_percent is not None:
+            factor, centre = math.exp(self.interval_percent / 100), self.computed[self.worst]
+            values["interval"] = [centre / factor, centre * factor]
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,18 @@ class Statistics:
     coverage: float
     """Percent of rows whose interval holds the published value."""
     median_half_width: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return the statistics as JSON; null where there is no row."""
+        if not self.rows:
+            return dict.fromkeys(("rows", "median", "p90", "coverage", "medianHalfWidth"))
+        return {
+            "rows": self.rows,
+            "median": self.median,
+            "p90": self.p90,
+            "coverage": self.coverage,
+            "medianHalfWidth": self.median_half_width,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +88,8 @@ class SuiteReport:
         """Return the report as `supernode validate -o json` prints it."""
         return {
             "rows": [row.to_json() for row in self.rows],
-            "informative": asdict(self.informative),
-            "groups": {name: asdict(group) for name, group in self.groups.items()},
+            "informative": self.informative.to_json(),
+            "groups": {name: group.to_json() for name, group in self.groups.items()},
             "fittedConstants": {
                 "count": len(self.fitted),
                 "constants": [
