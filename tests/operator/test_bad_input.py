@@ -29,6 +29,14 @@ def quiet(operator: OperatorProcess, controller: str) -> bool:
     return False
 
 
+def told_once(world: World, name: str, reason: str) -> bool:
+    """Wait for the Event of a condition, and see that no second one (nor a count) follows."""
+    wait_for(lambda: world.events(name, reason), f"an Event {reason}")
+    time.sleep(1.5)
+    found = world.events(name, reason)
+    return len(found) == 1 and (found[0].get("count") or 1) == 1
+
+
 def test_an_unknown_profile_is_refused_once(world: World, start: Start) -> None:
     world.node("node-a")
     world.super_node(profile="cloudmatrix-9000")
@@ -50,6 +58,7 @@ def test_a_super_pod_id_is_used_once(world: World, start: Start) -> None:
     start()
     said = world.wait_condition(lambda: world.get_super_node("second"), "Ready", "False", "SuperPodIDTaken")
     assert "SuperNode first" in said["message"]
+    assert told_once(world, "second", "SuperPodIDTaken")
     wait_for(lambda: len(world.compute_nodes()) == 48, "the first has its servers")
     world.delete(f"{API}/supernodes/first")
     wait_for(
@@ -63,6 +72,7 @@ def test_a_selector_without_nodes_says_so_and_recovers(world: World, start: Star
     start()
     said = world.wait_condition(world.get_super_node, "NodesReady", "False", "NoNodesMatch")
     assert "spec.nodes.selector" in said["message"]
+    assert told_once(world, "cm384", "NoNodesMatch")
     world.label_node("node-a", pool="a")
     world.wait_condition(world.get_super_node, "NodesReady", "True", "AsExpected")
 
@@ -76,6 +86,7 @@ def test_a_node_of_another_super_node_is_refused(world: World, start: Start) -> 
     second = lambda: world.get_super_node("second")  # noqa: E731
     said = world.wait_condition(second, "NodesReady", "False", "NodeTaken")
     assert "SuperNode first" in said["message"]
+    assert told_once(world, "second", "NodeTaken")
     world.delete(f"{API}/supernodes/first")
     world.wait_condition(second, "NodesReady", "True", "AsExpected")
     assert {cn["spec"]["superNode"] for cn in world.compute_nodes()} == {"second"}
@@ -88,6 +99,7 @@ def test_a_node_with_a_foreign_device_plugin_is_refused_until_it_is_gone(world: 
     start()
     said = world.wait_condition(world.get_super_node, "NodesReady", "False", "ForeignDevicePlugin")
     assert NPU in said["message"]
+    assert told_once(world, "cm384", "ForeignDevicePlugin")
     assert "supernode.io/supernode" not in world.try_get("/api/v1/nodes/node-a")["metadata"]["labels"]
     world.set_capacity("node-a", **{NPU: 0})
     world.wait_condition(world.get_super_node, "NodesReady", "True", "AsExpected")
@@ -103,6 +115,7 @@ def test_garbage_in_an_agents_status_is_named_and_left_out(world: World, start: 
     agent.hold(2, "holder")
     said = world.wait_condition(world.get_super_node, "DevicesReady", "False", "InvalidAgentStatus")
     assert said["message"].startswith("cm384-01:")
+    assert told_once(world, "cm384", "InvalidAgentStatus")
     wait_for(lambda: world.get_super_node()["status"]["allocated"]["dies"] == 16, "the others still count")
     assert quiet(operator, "SuperNode")
     agent.held.pop(1)
@@ -146,6 +159,7 @@ def test_a_namespace_that_is_not_allowed_gets_no_job(world: World, start: Start)
     world.workload("llama", {"managed": {"nodes": 1}})
     said = world.wait_condition(lambda: world.get_workload("llama"), "Accepted", "False", "NamespaceNotAllowed")
     assert "default" in said["message"]
+    assert told_once(world, "llama", "NamespaceNotAllowed")
     assert world.get_job("llama") is None
 
 
@@ -159,6 +173,7 @@ def test_a_foreign_job_of_the_same_name_is_a_conflict_and_untouched(world: World
     world.workload("llama", {"managed": {"nodes": 1}})
     said = world.wait_condition(lambda: world.get_workload("llama"), "Ready", "False", "JobConflict")
     assert "default/llama" in said["message"]
+    assert told_once(world, "llama", "JobConflict")
     assert quiet(operator, "SuperNodeWorkload")
     after = world.get_job("llama")
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
