@@ -156,7 +156,11 @@ ROWS = {
     "cn": "cm384-07 cm384 1 7 node-1 die-3 p-0 True",
     "snw": "llama cm384 llama-3.1-405b 16 133 0.4501 True AsExpected",
 }
-WIDE = {"sn": "PLACEMENT DEGRADED POWER MESSAGE AGE", "cn": "READY REASON AGE", "snw": "STEP BOUND MESSAGE AGE"}
+WIDE = {
+    "sn": "PLACEMENT DEGRADED POWER MESSAGE AGE",
+    "cn": "READY REASON AGE",
+    "snw": "STEP TTFT TPOT BOUND MESSAGE AGE",
+}
 
 
 def test_tables_read_well(server: ApiServer) -> None:
