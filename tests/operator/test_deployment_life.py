@@ -90,8 +90,9 @@ def test_adopted_pods_serve_when_they_hold_enough(world: World, machine: Operato
     serve(world, "adopted", {"selector": {"matchLabels": {"run": "serve"}}}, decode={"parallelism": {"tensor": 32}})
     world.pod("serve-0", "node-a", run="serve")
     agent.hold(0, "serve-0")
-    said = world.wait_condition(lambda: world.get_workload("adopted"), "Ready", "False", "Incomplete")
-    assert "a decode pool needs at least 32" in said["message"]
+    world.wait_condition(lambda: world.get_workload("adopted"), "Ready", "False", "Incomplete")
+    message = lambda: world.condition(world.get_workload("adopted"), "Ready")["message"]  # noqa: E731
+    wait_for(lambda: "a decode pool needs at least 32" in message(), "the status to say what is too little")
     world.pod("serve-1", "node-a", run="serve")
     agent.hold(1, "serve-1")
     world.wait_condition(lambda: world.get_workload("adopted"), "Ready", "True", "Running")
