@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
-from rows import Row
+from rows import Row, median_and_least
 from supernode_dataplane.catalogue import load_model
 from supernode_dataplane.decode import decode_step
 from supernode_dataplane.deployment import Experts, Pool, Speculation
@@ -37,7 +36,7 @@ def measure() -> Iterator[Row]:
         speculation=Speculation(drafts=1, accepted=0.7),
     )
     spec = InferenceSpec(mode="Decode", input_tokens=4096.0, output_tokens=256.0, decode=pool, sequences=48.0)
-    median, least = _times(lambda: inference_point(spec), 300)
+    median, least = median_and_least(lambda: inference_point(spec), 300)
     how = f"DeepSeek-R1 decode, 160 packages, with memory; median of 300, warm; least {least * 1e3:.2f} ms"
     yield Row("one operating point of inference", median * 1e3, "ms", 1.0, how)
     batches = itertools.count(1)
@@ -50,11 +49,11 @@ def measure() -> Iterator[Row]:
         if isinstance(plan, Plan):
             training_step(machine, plan, healthy_costs(machine, spec, 768))
 
-    median, least = _times(train, 300)
+    median, least = median_and_least(train, 300)
     how = f"LLaMA-3.1-405B on 384 packages, another batch each time; median of 300; least {least * 1e3:.2f} ms"
     yield Row("one operating point of training", median * 1e3, "ms", 1.0, how)
     batch, context = np.linspace(4, 96, POINTS), np.linspace(1024, 8192, POINTS)
-    median, _ = _times(lambda: decode_step(pool, batch, context), 5)
+    median, _ = median_and_least(lambda: decode_step(pool, batch, context), 5)
     rate = POINTS / median
     how = f"{rate:,.0f} points/s, {POINTS:,} decode steps as arrays; the budget is 5,000 points/s"
     yield Row("200 us for each of many operating points", median / POINTS * 1e6, "us", 200.0, how)
@@ -62,13 +61,3 @@ def measure() -> Iterator[Row]:
     rows = validate().rows
     seconds = time.perf_counter() - start
     yield Row("the whole validation suite", seconds, "s", 20.0, f"{len(rows)} rows with their intervals, one run")
-
-
-def _times(function: Callable[[], object], runs: int) -> tuple[float, float]:
-    function()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times), min(times)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rows import Row
+from rows import Row, median_and_least
 from supernode_cabinet.engine import build_snapshot
 from supernode_cabinet.prometheus import render_metrics
 from supernode_cabinet.settings import read_settings
@@ -35,15 +35,6 @@ def measure() -> Iterator[Row]:
         yield from asyncio.run(_agent(Path(folder)))
 
 
-def _best(function: Callable[[], object], runs: int) -> tuple[float, float]:
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times), min(times)
-
-
 def _solve() -> Iterator[Row]:
     nodes = machines.compute_nodes(48)
     small = {**machines.SMALL, "training": {**machines.SMALL["training"], "globalBatchSize": 96}}
@@ -53,14 +44,14 @@ def _solve() -> Iterator[Row]:
         inputs = machine_inputs(machines.super_node(), nodes, jobs)
         if not all(result.tokens_per_second > 0 for result in solve_inputs(inputs).workloads):
             raise SystemExit(f"bench: solve() {what}: a workload does not run, so this would measure nothing")
-        median, least = _best(lambda given=inputs: solve_inputs(given), 200)  # type: ignore[misc]
+        median, least = median_and_least(lambda given=inputs: solve_inputs(given), 200)  # type: ignore[misc]
         how = f"median of 200, warm; least {least * 1000:.2f} ms"
         yield Row(f"solve() of a full supernode {what}", median * 1000, "ms", budget, how)
 
 
 def _command_line() -> Row:
     command = [sys.executable, "-m", "supernode_cli.main", "simulate", "-f", "examples/llama-3.1-405b-training.yaml"]
-    median, least = _best(lambda: subprocess.run(command, cwd=ROOT, check=True, capture_output=True), 9)
+    median, least = median_and_least(lambda: subprocess.run(command, cwd=ROOT, check=True, capture_output=True), 9)
     return Row("supernode simulate from a cold start", median, "s", 1.0, f"median of 9 processes; least {least:.2f} s")
 
 
@@ -75,7 +66,7 @@ def _scrape() -> Row:
         }
     )
     snapshot = build_snapshot(settings, machines.super_node(), machines.compute_nodes(48), {"team/whole": job}, None)
-    median, least = _best(lambda: render_metrics(snapshot), 50)
+    median, least = median_and_least(lambda: render_metrics(snapshot), 50)
     how = f"rendered anew, median of 50; least {least * 1000:.1f} ms; later scrapes of a state are served from memory"
     return Row("cabinet: /metrics of 64 dies", median * 1000, "ms", 20, how)
 
