@@ -81,6 +81,11 @@ class Attention:
             return total + out * self.output_lora + self.output_groups * self.output_lora * hidden
         return total + out * hidden
 
+    @property
+    def expansion_parameters(self) -> int:
+        """Return what makes keys and values of a cached latent, part of the query parameters; 0 but for mla."""
+        return self.kv_lora * self.heads * (self.head_dim - self.rope_dim + self.value_dim) if self.kind == "mla" else 0
+
     def key_value_parameters(self, hidden: int) -> int:
         """Return what is replicated when the tensor group exceeds ``kv_heads``: keys, values, latent, indexer keys."""
         if self.kind == "linear":

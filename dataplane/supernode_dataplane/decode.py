@@ -100,7 +100,7 @@ def layer_times(
     weights = attention_weights(pool, group.attention, tokens)
     core = core_work(pool, group.attention, sequences, q, context)
     projections, core_time = weights.seconds(shares[0]), core.seconds(shares[0])
-    vector = vector_seconds(pool, tokens, shares[0])
+    vector = vector_seconds(pool, group, tokens, shares[0])
     reduced = 2.0 * tokens * hidden
     reduce_seconds = all_reduce_seconds(pool.hardware, reduced, pool.tensor, stack)
     block = group.feed_forward
@@ -116,7 +116,7 @@ def layer_times(
     work, mean = expert_work(pool, block, tokens), expert_work(pool, block, tokens, hot=False)
     out, back = _exchange(pool, block.top_k, tokens / pool.tensor)
     # Ranks differ in their work, whichever cores it runs on.
-    between = weights.seconds() + core.seconds() + vector_seconds(pool, tokens) + mean.seconds()
+    between = weights.seconds() + core.seconds() + vector_seconds(pool, group, tokens) + mean.seconds()
     return LayerTimes(
         projections, core_time, vector, stack.layer_seconds, reduce_seconds, work.seconds(shares[1]),
         out.seconds(stack.launch_hidden), back.seconds(stack.launch_hidden), between * stack.straggler_share,

@@ -85,6 +85,8 @@ class Pool:
     precision: Precision = field(default_factory=Precision)
     experts: Experts = field(default_factory=Experts)
     speculation: Speculation = field(default_factory=Speculation)
+    sequence_parallel: bool = False
+    """Whether a tensor group splits the tokens for what each die would else do in full: norms, residuals."""
     streams: Streams = "auto"
     """Micro-batches in flight in decode, and hiding of the exchange in prefill."""
 

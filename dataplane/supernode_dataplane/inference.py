@@ -140,8 +140,8 @@ def _prompt(spec: InferenceSpec, pool: Pool) -> tuple[PrefillStep, Number]:
     cached = spec.input_tokens * spec.cached_share
     new = spec.input_tokens - cached
     load = transfer_seconds(pool, cached, spec.cache_bytes_per_second)
-    batch = prefill_step(pool, new * spec.prompts, cached + new / 2.0, spec.prompts)
-    alone = prefill_step(pool, new, cached + new / 2.0)
+    batch = prefill_step(pool, new * spec.prompts, cached + new / 2.0, spec.prompts, cached=cached * spec.prompts)
+    alone = prefill_step(pool, new, cached + new / 2.0, cached=cached)
     return replace(batch, seconds=batch.seconds + load * spec.prompts), alone.seconds + load
 
 

@@ -11,11 +11,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from supernode_dataplane.architecture import Attention, FeedForward
+from supernode_dataplane.architecture import Attention, FeedForward, LayerGroup
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.numeric import Number, at_least, at_most, exp
 
-__all__ = ["Work", "attention_weights", "core_work", "dense_work", "expert_work", "head_work", "vector_seconds"]
+__all__ = [
+    "Work",
+    "attention_weights",
+    "core_work",
+    "dense_work",
+    "expert_work",
+    "head_work",
+    "vector_seconds",
+    "vector_values",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +52,13 @@ def _gemm(pool: Pool, flops: Number, weight_bytes: Number) -> Work:
     )
 
 
-def attention_weights(pool: Pool, attention: Attention, tokens: Number) -> Work:
-    """Return the projections of ``tokens`` of one tensor group."""
+def attention_weights(pool: Pool, attention: Attention, tokens: Number, cached: Number = 0.0) -> Work:
+    """Return the projections of ``tokens`` of one tensor group; ``cached`` latents get their keys and values again."""
     hidden = pool.architecture.hidden
     held = attention.query_parameters(hidden) / pool.tensor
     held = held + attention.key_value_parameters(hidden) / at_most(pool.tensor, float(attention.kv_heads))
-    return _gemm(pool, 2.0 * held * tokens, held * pool.precision.weight_bytes)
+    again = 2.0 * attention.expansion_parameters * cached / pool.tensor
+    return _gemm(pool, 2.0 * held * tokens + again, held * pool.precision.weight_bytes)
 
 
 def core_work(pool: Pool, attention: Attention, sequences: Number, queries: Number, context: Number) -> Work:
@@ -111,10 +121,30 @@ def head_work(pool: Pool, tokens: Number) -> Work:
     )
 
 
-def vector_seconds(pool: Pool, tokens: Number, share: float = 1.0) -> Number:
-    """Return the vector work of a layer on ``tokens`` of one tensor group, which splits it."""
-    each = pool.architecture.hidden * pool.stack.vector_seconds * pool.hardware.vector_scale
-    return tokens * (each / share) / pool.tensor
+def vector_values(pool: Pool, group: LayerGroup) -> Number:
+    """Return the values that a layer's element-wise operators read and write for a token, on one rank of its group.
+
+    A tensor group splits what belongs to a head or to a column of the feed-forward block: rotation, quantisation of the
+    core's result, activation. Norms, residuals and quantisation of the hidden state run on every rank in full unless the
+    tokens are split for them (sequence parallel), and so does sorting a token's copies by expert where experts stay
+    inside the group.
+    """
+    hidden, attention, block = pool.architecture.hidden, group.attention, group.feed_forward
+    whole = 8.0 * hidden + 2.0 * (attention.q_lora + attention.kv_lora)
+    if pool.sequence_parallel:
+        whole = whole / pool.tensor
+    if block.is_moe and not _spread(pool):
+        whole = whole + 2.0 * (1 + block.top_k) * hidden
+    heads = 2.0 * attention.heads * (attention.head_dim + attention.value_dim)
+    keys = 2.0 * attention.kv_heads * attention.head_dim / at_most(pool.tensor, float(attention.kv_heads))
+    columns = 3.0 * (block.width + block.top_k * block.expert_width + block.shared_width)
+    return whole + keys + (heads + columns) / pool.tensor
+
+
+def vector_seconds(pool: Pool, group: LayerGroup, tokens: Number, share: float = 1.0) -> Number:
+    """Return the vector work of a layer on ``tokens`` of one tensor group."""
+    each = pool.stack.vector_seconds * pool.hardware.vector_scale / share
+    return tokens * vector_values(pool, group) * each
 
 
 def _spread(pool: Pool) -> bool:

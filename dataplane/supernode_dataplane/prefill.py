@@ -37,12 +37,19 @@ class PrefillStep:
 
 
 def prefill_step(
-    pool: Pool, tokens: Number, context: Number, sequences: Number = 1.0, *, filled: Number = 1.0
+    pool: Pool,
+    tokens: Number,
+    context: Number,
+    sequences: Number = 1.0,
+    *,
+    filled: Number = 1.0,
+    cached: Number = 0.0,
 ) -> PrefillStep:
     """Return the time of ``tokens`` new ones on each tensor group whose queries see ``context`` keys in the mean.
 
     A whole prompt of n tokens has a mean context of n / 2; over c cached ones, c + n / 2. ``filled`` is the share of
-    the tensor groups that have tokens at all: the others wait, and experts see fewer. All may be arrays.
+    the tensor groups that have tokens at all: the others wait, and experts see fewer. ``cached`` tokens of all the
+    sequences come as latents whose keys and values are made again. All may be arrays.
     """
     breakdown: dict[str, Number] = dict.fromkeys(_CAUSES, 0.0)
     one: Number = 0.0
@@ -51,7 +58,7 @@ def prefill_step(
     moved: Number = 0.0
     sent: Number = 0.0
     for group in pool.architecture.kinds:
-        parts, work, wire = _layer(pool, group, tokens, context, filled)
+        parts, work, wire = _layer(pool, group, tokens, context, filled, cached)
         compute = sum(seconds for cause, seconds in parts.items() if cause != "exchange")
         exchange = parts["exchange"]
         one = one + group.count * (compute + exchange)
@@ -81,11 +88,11 @@ def prefill_step(
 
 
 def _layer(
-    pool: Pool, group: LayerGroup, tokens: Number, context: Number, filled: Number
+    pool: Pool, group: LayerGroup, tokens: Number, context: Number, filled: Number, cached: Number
 ) -> tuple[dict[str, Number], Work, Number]:
     """Return a layer's seconds by cause, its FLOPs and bytes on a mean rank, and the bytes on its ports."""
     stack, hardware, hidden = pool.stack, pool.hardware, pool.architecture.hidden
-    weights = attention_weights(pool, group.attention, tokens)
+    weights = attention_weights(pool, group.attention, tokens, cached)
     core = group.attention.prefill_core_flops(context) * tokens / pool.tensor
     core_peak = hardware.peak("bf16") * stack.attention_efficiency
     block = group.feed_forward
@@ -93,7 +100,7 @@ def _layer(
     parts = {
         "projections": weights.seconds(),
         "core": core / core_peak,
-        "vector": vector_seconds(pool, tokens),
+        "vector": vector_seconds(pool, group, tokens),
         "fixed": stack.layer_seconds,
         "all_reduce": 2.0 * reduced,
         "exchange": tokens * 0.0,

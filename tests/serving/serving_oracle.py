@@ -54,6 +54,7 @@ class Server:
     running: list[Seq] = field(default_factory=list)  # admitted, in the order of admission
     cache: list[int] = field(default_factory=list)  # prefix entries; the least recently used idle one first
     order: int = 0
+    waited: int = 0
     end: Any = None
     decoders: list[Seq] = field(default_factory=list)  # of the step under way
     chunks: list[tuple[Seq, int]] = field(default_factory=list)
@@ -153,11 +154,17 @@ class Server:
             seq.preemptions += 1
             self.waiting.insert(0, seq)
 
+    def gathered(self) -> bool:
+        if not any(seq.to_read == 0 for seq in self.running):
+            return True
+        return len(self.waiting) >= self.engine.gather_prompts or self.waited >= self.engine.gather_steps
+
     def schedule(self, now: Any) -> None:
         self.chunks, self.decoders, self.end = [], [], None
         budget = self.engine.step_tokens
         if self.engine.prefill == "unchunked":
-            while self.waiting and self.fits(self.waiting[0]):
+            gathered = self.gathered()
+            while gathered and self.waiting and self.fits(self.waiting[0]):
                 seq = self.waiting[0]
                 new, _ = self.prefill_of(seq)
                 if self.chunks and new > budget:
@@ -166,9 +173,12 @@ class Server:
                 if new:
                     self.chunks.append((seq, new))
                     budget -= new
-            if not self.chunks:
+            if self.chunks:
+                self.waited = 0
+            else:
                 self.preempt()
                 self.decoders = list(self.running)
+                self.waited += bool(self.waiting and self.decoders)
         else:
             self.preempt()
             budget -= self.query * sum(seq.to_read == 0 for seq in self.running)
@@ -241,7 +251,7 @@ class Server:
 def serve(stages: list[dict[str, Any]], arrivals: list[Any], concurrency: int | None, transfer: Any) -> list[Any]:
     """Run stages of ``servers``, ``seqs`` and ``routing``; return when each request was sent."""
     count = len(arrivals)
-    sent = list(arrivals) if concurrency is None else [0] * count
+    sent = list(arrivals)
     unsent = count if concurrency is None else min(concurrency, count)
     pending = [(sent[i], i, 0) for i in range(unsent)]
     dealt = [0] * len(stages)
@@ -262,8 +272,8 @@ def serve(stages: list[dict[str, Any]], arrivals: list[Any], concurrency: int | 
                                 later.first = later.last_token = now + transfer(seq.prompt)
                                 pending.append((later.first, seq.number, level + 1))
                             elif concurrency is not None and unsent < count:
-                                sent[unsent] = now
-                                pending.append((now, unsent, 0))
+                                sent[unsent] = max(now, sent[unsent])
+                                pending.append((sent[unsent], unsent, 0))
                                 unsent += 1
             for item in sorted(entry for entry in pending if entry[0] == now):
                 pending.remove(item)

@@ -69,6 +69,8 @@ def groups(draw: st.DrawFn, longest: int) -> Group:
         max_running=draw(st.integers(1, 6)),
         prefill=draw(st.sampled_from(["unchunked", "chunked"])),
         step_tokens=draw(st.integers(1, 40)),
+        gather_prompts=draw(st.sampled_from([1, 1, 2, 4])),
+        gather_steps=draw(st.sampled_from([0, 1, 5, 30])),
         reserve=draw(st.sampled_from(["prompt", "prompt", "output"])),
         watermark=draw(st.sampled_from([0, 0, 0.1, 0.3])),
         prefix_cache=draw(st.booleans()),

@@ -53,9 +53,13 @@ class OpenLoop:
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoop:
-    """So many clients, each of which sends its next request when the last one has finished."""
+    """So many clients, each of which sends its next request when the last one has finished.
+
+    ``pace``: requests come at this open loop's rate at most, as load generators do with both a rate and a limit.
+    """
 
     concurrency: int
+    pace: OpenLoop | None = None
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
@@ -159,10 +163,11 @@ def preset_load(name: str, prompts: int, *, seed: int = 0) -> Requests:
 
 
 def _arrivals(prompts: int, arrivals: Arrivals, random: np.random.Generator) -> FloatArray:
-    if not isinstance(arrivals, OpenLoop):
+    pace = arrivals.pace if isinstance(arrivals, ClosedLoop) else arrivals
+    if not isinstance(pace, OpenLoop):
         return np.zeros(prompts)
-    shape = arrivals.variation**-2
-    gaps = random.gamma(shape, 1 / (shape * arrivals.requests_per_second), prompts)
+    shape = pace.variation**-2
+    gaps = random.gamma(shape, 1 / (shape * pace.requests_per_second), prompts)
     times: FloatArray = np.cumsum(gaps) - gaps[0]
     return times
 

@@ -7,7 +7,7 @@ first step that ends at or after its arrival). At the end of a run the scheduler
 
 1. Unchunked: requests are admitted from the front of the queue while there is a place, blocks for the prompt and its
    next step are free beside what the running sequences need for theirs, and the step has tokens left. Are there prompts
-   to read, the step does nothing else. If not, all sequences decode.
+   to read, the step does nothing else. If not, all sequences decode. Prompts may first gather while others decode.
    Chunked: sequences that decode take their query tokens of the budget, then the prompt that is under way, then
    admissions as above. One step does it all. Blocks are taken for the whole prompt at its admission.
 2. Before sequences decode, while their blocks do not suffice: the one admitted last goes back to the front of the queue
@@ -57,6 +57,8 @@ class _Run:
     chunks: list[_Chunk]
     cuttable: bool
     """An arrival could be admitted at the next step."""
+    waiting: bool
+    """Requests waited when it began."""
 
     def after(self, steps: int) -> float:
         """Return when so many of its steps have been taken."""
@@ -87,7 +89,7 @@ class Instance:
     """
 
     __slots__ = ("_admissions", "_admitted", "_chunked", "_decoders", "_engine", "_events", "_jobs", "_ledger",
-                 "_memory", "_number", "_partial", "_prompt_tokens", "_query", "_run", "_times", "_waiting", "end",
+                 "_memory", "_number", "_partial", "_prompt_tokens", "_query", "_run", "_times", "_waited", "_waiting", "end",
                  "load", "meter")  # fmt: skip
 
     def __init__(
@@ -102,6 +104,7 @@ class Instance:
         self._memory = Memory(engine, jobs, prefix_tokens=prefix_tokens, drafts=query_tokens > 1)
         self._decoders = self._memory.decoders
         self._waiting: deque[int] = deque()
+        self._waited = 0  # decode steps since the last prompts, in which some waited
         self._admitted = 0
         self._number = 0  # of admissions so far
         self._admissions: list[tuple[int, int]] = []  # (number, request), the last one last; some have left since
@@ -136,6 +139,7 @@ class Instance:
         self._record(run)
         jobs, complete = self._jobs, []
         if run.decoding:
+            self._waited += run.steps if run.waiting else 0
             self._memory.trim(run.steps - 1)
             complete = self._decoders.advance(run.steps)
         for chunk in run.chunks:
@@ -194,7 +198,8 @@ class Instance:
     def _plan_whole(self, now: float) -> _Run | None:
         chunks: list[_Chunk] = []
         left = self._engine.step_tokens
-        while self._head_fits():
+        gathered = self._gathered()
+        while gathered and self._head_fits():
             new, cached = self._new_tokens(self._waiting[0])
             if chunks and new > left:
                 break
@@ -203,11 +208,17 @@ class Instance:
                 chunks.append(chunk)
                 left -= new
         if chunks:
+            self._waited = 0
             return self._make_run(now, chunks, decoding=False)
         if not self._decoders.count:
             return None
         self._preempt()
         return self._make_run(now, [], decoding=True)
+
+    def _gathered(self) -> bool:
+        """Say whether those that wait need not wait for more."""
+        enough = len(self._waiting) >= self._engine.gather_prompts or self._waited >= self._engine.gather_steps
+        return enough or not self._decoders.count
 
     def _plan_mixed(self, now: float) -> _Run | None:
         chunks: list[_Chunk] = []
@@ -248,8 +259,11 @@ class Instance:
             beta += per_context * decoders.slope
             most = decoders.until_completion()
             steps = self._memory.steps_within(min(most, steps) if chunks else most)
-        cuttable = not chunks and not self._waiting and self._admitted < self._engine.max_running
-        return _Run(now, alpha, beta, steps, decoding, chunks, cuttable)
+        gathering = bool(self._waiting) and not chunks and self._waited < self._engine.gather_steps
+        if gathering:
+            steps = min(steps, self._engine.gather_steps - self._waited)
+        cuttable = not chunks and (gathering or not self._waiting) and self._admitted < self._engine.max_running
+        return _Run(now, alpha, beta, steps, decoding, chunks, cuttable, bool(self._waiting))
 
     # Admission and preemption
 

@@ -122,7 +122,7 @@ class _Loop:
     ) -> None:
         count, clients = len(requests), requests.concurrency
         self._closed = clients is not None
-        self.sent = requests.arrivals.tolist() if clients is None else [0.0] * count
+        self.sent = requests.arrivals.tolist()
         self._unsent = count if clients is None else min(clients, count)
         self._forward, self._stages = forward, stages
         self._instances = [instance for stage in stages for instance in stage.instances]
@@ -166,8 +166,9 @@ class _Loop:
             if time is not None:
                 heapq.heappush(self._arrivals, (time, request, level + 1))
             elif self._closed and self._unsent < len(self.sent):
-                self.sent[self._unsent] = now
-                heapq.heappush(self._arrivals, (now, self._unsent, 0))
+                time = max(now, self.sent[self._unsent])
+                self.sent[self._unsent] = time
+                heapq.heappush(self._arrivals, (time, self._unsent, 0))
                 self._unsent += 1
 
     def _arrive(self, now: float, free: list[int]) -> None:

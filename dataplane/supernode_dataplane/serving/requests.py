@@ -30,7 +30,7 @@ class Requests:
     ``prefixes``     per request the identities of its prompt's consecutive blocks of ``prefix_block_tokens`` tokens;
                      equal ones mean an equal prompt up to and including that block. None: nothing is shared
     ``concurrency``  closed loop: this many clients, each of which sends the next request when its last one has
-                     finished; ``arrivals`` is then not used. None: open loop
+                     finished, but not before its arrival. None: open loop
 
     :raises InvalidServingError: shapes differ, a length is out of range, or arrivals go back in time.
     """

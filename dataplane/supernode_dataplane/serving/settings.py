@@ -52,6 +52,9 @@ class Engine:
                        ``chunked``: a step has a budget of tokens, of which decoding sequences take theirs first
     ``step_tokens``    unchunked: prompt tokens of one prefill step (a longer prompt has a step of its own); chunked:
                        the budget
+    ``gather_prompts`` unchunked, while others decode: prompts are read when so many wait (data-parallel groups read
+                       together, and one without a prompt idles), or when one has
+    ``gather_steps``   waited so many decode steps
     ``reserve``        ``prompt``: a request is admitted with blocks for its prompt and first step, and grows (it may be
                        preempted); ``output``: with blocks for all that it will ever need
     ``watermark``      share of the blocks that an admission must leave free, unless nothing else is admitted
@@ -65,18 +68,22 @@ class Engine:
     max_running: int = 256
     prefill: Literal["unchunked", "chunked"] = "unchunked"
     step_tokens: int = 8192
+    gather_prompts: int = 1
+    gather_steps: int = 0
     reserve: Literal["prompt", "output"] = "prompt"
     watermark: float = 0.01
     prefix_cache: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("blocks", "block_tokens", "max_running", "step_tokens"):
+        for name in ("blocks", "block_tokens", "max_running", "step_tokens", "gather_prompts"):
             if getattr(self, name) < 1:
                 raise InvalidServingError(f"engine.{name}", str(getattr(self, name)), "give at least 1")
         if self.prefill not in ("unchunked", "chunked"):
             raise InvalidServingError("engine.prefill", repr(self.prefill), "give unchunked or chunked")
         if self.reserve not in ("prompt", "output"):
             raise InvalidServingError("engine.reserve", repr(self.reserve), "give prompt or output")
+        if self.gather_steps < 0:
+            raise InvalidServingError("engine.gather_steps", str(self.gather_steps), "give at least 0")
         if not 0 <= self.watermark < 1:
             raise InvalidServingError("engine.watermark", f"{self.watermark:g}", "give a share from 0 to below 1")
 

@@ -22,6 +22,7 @@ __all__ = ["GROUPS", "Fit", "FitGroup", "fit_group", "leave_one_out_errors", "re
 
 FloatArray = NDArray[np.float64]
 _ROUNDS: Final = 40
+_SLOPE_STEP: Final = 1e-2
 _QUEUED: Final = 0.3
 """Weight of a mean TTFT under load: a queue multiplies a small error of the rates by several times."""
 
@@ -33,6 +34,8 @@ class FitGroup:
     constants: tuple[tuple[str, str], ...]
     """(stack, constant)."""
     rows: tuple[str, ...]
+    starts: tuple[tuple[float, ...], ...] = ()
+    """Where to begin beside the present values; rows that are served have steps in them, and local minima."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,11 @@ GROUPS: Final = (
         ((_VENDOR, "vector_seconds"), (_VENDOR, "straggler_share"), (_VENDOR, "expert_imbalance")),
         ("C-D1", "C-D2", "C-D3", "C-D5", "C-P1", "C-P2"),
     ),
-    FitGroup(((_OPEN, "draft_seconds"), (_OPEN, "vector_seconds")), ("C-S1", "C-S2")),
+    FitGroup(
+        ((_OPEN, "draft_seconds"), (_OPEN, "vector_seconds"), (_OPEN, "expert_imbalance")),
+        ("C-S1", "C-S2"),
+        starts=((1e-3, 1e-11, 2.0), (5e-3, 1e-11, 3.0), (1e-3, 2e-11, 3.0)),
+    ),
     FitGroup(((_VENDOR, "training_vector_seconds"),), ("C-T1", "C-T2", "C-T4")),
 )
 """In the order in which they are fitted; a later group may use an earlier one's values."""
@@ -116,8 +123,10 @@ def fit_group(group: FitGroup, stacks: Mapping[str, Stack], without: tuple[str, 
             found += residuals(row, evaluate_row(row, current))
         return np.array(found)
 
-    start = np.log([getattr(stacks[stack], name) for stack, name in group.constants])
-    logs, jacobian, last = _levenberg_marquardt(misses, start)
+    present = tuple(getattr(stacks[stack], name) for stack, name in group.constants)
+    starts = (present, *group.starts) if without is None else (present,)
+    tried = [_levenberg_marquardt(misses, np.log(start)) for start in starts]
+    logs, jacobian, last = min(tried, key=lambda found: float(found[2] @ found[2]))
     freedom = max(1, last.size - logs.size)
     scale = max(float(last @ last) / freedom, 0.02**2)  # published figures are rounded to about two percent
     covariance = np.linalg.pinv(jacobian.T @ jacobian) * scale
@@ -133,7 +142,8 @@ def fit_group(group: FitGroup, stacks: Mapping[str, Stack], without: tuple[str, 
 def leave_one_out_errors(group: FitGroup, stacks: Mapping[str, Stack]) -> dict[tuple[str, str], float]:
     """Return log(computed / published) of every component of a group's rows, each left out of the fit.
 
-    ``stacks`` have the values of the fit on all rows. Components that are as many as the constants cannot be left out.
+    ``stacks`` have the values of the fit on all rows. Components that are as many as the constants cannot be left out,
+    nor can one that a constant rests on: without it, the constant's error exceeds its value.
     """
     rows = [row for row in load_rows() if row.id in group.rows]
     components = [(row, name) for row in rows for name in row.published]
@@ -142,6 +152,8 @@ def leave_one_out_errors(group: FitGroup, stacks: Mapping[str, Stack]) -> dict[t
         return errors
     for row, name in components:
         fit = fit_group(group, stacks, without=(row.id, name))
+        if fit.rank < len(group.constants) or (fit.errors > fit.values).any():
+            continue
         changed = with_constants(stacks, dict(zip(group.constants, fit.values.tolist(), strict=True)))
         computed = evaluate_row(row, changed)
         only = replace(row, published={name: row.published[name]})
@@ -181,6 +193,6 @@ def _jacobian(function: Callable[[FloatArray], FloatArray], at: FloatArray, valu
     columns = []
     for index in range(at.size):
         moved = at.copy()
-        moved[index] += 1e-3
-        columns.append((function(moved) - value) / 1e-3)
+        moved[index] += _SLOPE_STEP
+        columns.append((function(moved) - value) / _SLOPE_STEP)
     return np.stack(columns, axis=1)

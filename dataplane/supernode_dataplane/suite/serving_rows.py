@@ -28,44 +28,51 @@ from supernode_dataplane.stacks import Stack
 __all__ = ["serving_row"]
 
 _BLOCK = 128
-_STEP_TOKENS = 8192
+_MANY = 100_000
+_GATHER_STEPS = 30
+"""Decode steps that sgl-project/sglang lets prompts wait for those of other data-parallel groups."""
 
 
 def serving_row(given: Mapping[str, Any], stacks: Mapping[str, Stack]) -> dict[str, float]:
-    """Return mean TPOT and TTFT in milliseconds, and output tokens per second and card, of a served load."""
+    """Return mean TPOT and TTFT in milliseconds, and output tokens per second and card, of a served load.
+
+    ``decode alone ms`` is the TPOT of steps that only decode, ``prefill share`` that of the time in which prompts are
+    read, both of the instances that decode.
+    """
     result, cards = _serve(given, stacks[given["stack"]])
-    distributions = result.distributions()
+    distributions, use = result.distributions(), result.groups[-1]
     return {
         "TPOT ms": distributions["tpot"].mean * 1e3,
         "TTFT ms": distributions["ttft"].mean * 1e3,
         "tokens/s/card": result.tokens_per_second / cards,
+        "decode alone ms": use.decode_step_seconds * 1e3 / (1.0 + given["accepted"]),
+        "prefill share": use.prefill_share,
     }
 
 
 def _serve(given: Mapping[str, Any], stack: Stack) -> tuple[ServingResult, float]:
-    arrivals = _arrivals(given)
+    # The load generator of sgl-project/sglang: a rate, and at most so many in the system.
+    pace = OpenLoop(given["requestsPerSecond"]) if "requestsPerSecond" in given else None
+    arrivals = ClosedLoop(given["inSystem"], pace)
     load = generate(
         given["requests"], arrivals=arrivals, inputs=Fixed(given["input"]), outputs=Fixed(given["output"]), seed=0
     )
     acceptance = Acceptance.from_length(given["drafts"], 1.0 + given["accepted"])
     pool = _pool(given, stack, dies=given["dies"], tensor=given.get("tensor", 1), expert=given.get("expert", 1))
-    decode = _group(pool, given, given.get("running", 100_000))
+    decode = _group(pool, given, given.get("running", _MANY), prompt_tokens=given.get("promptTokens", 8192))
     if given["mode"] == "Colocated":
         return simulate(load, decode, acceptance=acceptance), float(pool.cards)
     dies, count = given["prefillDies"], given["prefillInstances"]
     prompts = replace(
-        _pool(given, stack, dies=dies, tensor=given["prefillTensor"], expert=1), speculation=Speculation()
+        _pool(given, stack, dies=dies, tensor=given["prefillTensor"], expert=given["prefillExpert"]),
+        speculation=Speculation(),
+        sequence_parallel=given.get("sequenceParallel", False),
     )
-    prefill = _group(prompts, given, 100_000, count)
+    prefill = _group(
+        prompts, given, given.get("prefillRunning", _MANY), count, prompt_tokens=given["prefillPromptTokens"]
+    )
     cards = float(pool.cards) + count * float(prompts.cards)
     return simulate_disaggregated(load, prefill, decode, acceptance=acceptance), cards
-
-
-def _arrivals(given: Mapping[str, Any]) -> ClosedLoop | OpenLoop:
-    """Return the load: so many in the system, or the rate that the published throughput amounts to."""
-    if "inSystem" in given:
-        return ClosedLoop(given["inSystem"])
-    return OpenLoop(given["tokensPerSecondPerCard"] * given["cards"] / given["output"], 1.0)
 
 
 def _pool(given: Mapping[str, Any], stack: Stack, *, dies: int, tensor: int, expert: int) -> Pool:
@@ -82,14 +89,18 @@ def _pool(given: Mapping[str, Any], stack: Stack, *, dies: int, tensor: int, exp
     )
 
 
-def _group(pool: Pool, given: Mapping[str, Any], running: int, instances: int = 1) -> Group:
+def _group(pool: Pool, given: Mapping[str, Any], running: int, instances: int = 1, *, prompt_tokens: int) -> Group:
+    """Return instances whose every data-parallel group reads ``prompt_tokens`` in a step, or one longer prompt."""
     steps = PoolSteps(pool, context=given["input"] + given["output"] / 2, prompt_tokens=float(given["input"]))
-    step_tokens = _STEP_TOKENS * max(1, int(pool.groups))
+    groups = max(1, int(pool.groups))
+    step_tokens = groups * max(prompt_tokens, given["input"])
     engine = Engine(
         blocks=kv_blocks(pool, _BLOCK, step_tokens=step_tokens),
         block_tokens=_BLOCK,
         max_running=running,
         step_tokens=step_tokens,
+        gather_prompts=groups if given.get("gather") else 1,
+        gather_steps=_GATHER_STEPS if given.get("gather") else 0,
         prefix_cache=False,
     )
     return Group(model=steps, engine=engine, instances=instances)
