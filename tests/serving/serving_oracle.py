@@ -27,6 +27,7 @@ class Seq:
     order: int = 0
     last_token: Any = None
     preemptions: int = 0
+    group: int = 0
     cached: int | None = None
     first: Any = None
     completion: Any = None
@@ -55,6 +56,7 @@ class Server:
     cache: list[int] = field(default_factory=list)  # prefix entries; the least recently used idle one first
     order: int = 0
     waited: int = 0
+    arrived: int = 0
     end: Any = None
     decoders: list[Seq] = field(default_factory=list)  # of the step under way
     chunks: list[tuple[Seq, int]] = field(default_factory=list)
@@ -101,8 +103,23 @@ class Server:
 
     # Scheduling
 
+    def arrive(self, seq: Seq) -> None:
+        seq.group = self.arrived % self.engine.groups
+        self.arrived += 1
+        self.waiting.append(seq)
+
+    def heads(self) -> list[Seq]:
+        """The first in the queue of each group that has a place for it."""
+        found = []
+        most = -(-self.engine.max_running // self.engine.groups)
+        for group in range(self.engine.groups):
+            queue = [seq for seq in self.waiting if seq.group == group]
+            if queue and sum(seq.group == group for seq in self.running) < most:
+                found.append(queue[0])
+        return found
+
     def fits(self, seq: Seq) -> bool:
-        if len(self.running) >= self.engine.max_running:
+        if seq not in self.heads():
             return False
         if not self.running:
             return True
@@ -155,30 +172,32 @@ class Server:
             self.waiting.insert(0, seq)
 
     def gathered(self) -> bool:
-        if not any(seq.to_read == 0 for seq in self.running):
-            return True
-        return len(self.waiting) >= self.engine.gather_prompts or self.waited >= self.engine.gather_steps
+        ready = len(self.heads())
+        if not ready:
+            self.waited = 0
+        enough = ready == self.engine.groups or self.waited >= self.engine.gather_steps
+        return enough or not any(seq.to_read == 0 for seq in self.running)
 
     def schedule(self, now: Any) -> None:
         self.chunks, self.decoders, self.end = [], [], None
         budget = self.engine.step_tokens
         if self.engine.prefill == "unchunked":
-            gathered = self.gathered()
-            while gathered and self.waiting and self.fits(self.waiting[0]):
-                seq = self.waiting[0]
-                new, _ = self.prefill_of(seq)
-                if self.chunks and new > budget:
-                    break
-                self.admit(seq)
-                if new:
-                    self.chunks.append((seq, new))
-                    budget -= new
+            for group in range(self.engine.groups) if self.gathered() else ():
+                left, first = max(1, budget // self.engine.groups), True
+                while head := [seq for seq in self.heads() if seq.group == group and self.fits(seq)]:
+                    new, _ = self.prefill_of(head[0])
+                    if not first and new > left:
+                        break
+                    self.admit(head[0])
+                    if new:
+                        self.chunks.append((head[0], new))
+                        left, first = left - new, False
             if self.chunks:
                 self.waited = 0
             else:
                 self.preempt()
                 self.decoders = list(self.running)
-                self.waited += bool(self.waiting and self.decoders)
+                self.waited += bool(self.heads() and self.decoders)
         else:
             self.preempt()
             budget -= self.query * sum(seq.to_read == 0 for seq in self.running)
@@ -283,7 +302,7 @@ def serve(stages: list[dict[str, Any]], arrivals: list[Any], concurrency: int | 
                 loads = [len(server.waiting) + len(server.running) for server in stage["servers"]]
                 place = dealt[level] % len(loads) if stage["routing"] == "round-robin" else loads.index(min(loads))
                 dealt[level] += 1
-                stage["servers"][place].waiting.append(stage["seqs"][number])
+                stage["servers"][place].arrive(stage["seqs"][number])
             if not at_once:
                 break
         for stage in stages:

@@ -63,13 +63,14 @@ def models() -> st.SearchStrategy[Linear]:
 def groups(draw: st.DrawFn, longest: int) -> Group:
     block = draw(st.sampled_from([1, 2, 4]))
     least = -(-longest // block)
+    prefill: Any = draw(st.sampled_from(["unchunked", "chunked"]))
     engine = Engine(
         blocks=draw(st.one_of(st.integers(least, least + 12), st.integers(least, 8 * least))),
         block_tokens=block,
         max_running=draw(st.integers(1, 6)),
-        prefill=draw(st.sampled_from(["unchunked", "chunked"])),
+        prefill=prefill,
         step_tokens=draw(st.integers(1, 40)),
-        gather_prompts=draw(st.sampled_from([1, 1, 2, 4])),
+        groups=draw(st.sampled_from([1, 1, 2, 3])) if prefill == "unchunked" else 1,
         gather_steps=draw(st.sampled_from([0, 1, 5, 30])),
         reserve=draw(st.sampled_from(["prompt", "prompt", "output"])),
         watermark=draw(st.sampled_from([0, 0, 0.1, 0.3])),

@@ -7,7 +7,8 @@ first step that ends at or after its arrival). At the end of a run the scheduler
 
 1. Unchunked: requests are admitted from the front of the queue while there is a place, blocks for the prompt and its
    next step are free beside what the running sequences need for theirs, and the step has tokens left. Are there prompts
-   to read, the step does nothing else. If not, all sequences decode. Prompts may first gather while others decode.
+   to read, the step does nothing else. If not, all sequences decode. Data-parallel groups admit each from its own
+   queue; while sequences decode, prompts may wait until every group has one.
    Chunked: sequences that decode take their query tokens of the budget, then the prompt that is under way, then
    admissions as above. One step does it all. Blocks are taken for the whole prompt at its admission.
 2. Before sequences decode, while their blocks do not suffice: the one admitted last goes back to the front of the queue
@@ -45,6 +46,21 @@ class _Chunk:
     length: int
 
 
+class _Group:
+    """A data-parallel group: who waits for it, and how many more it admits."""
+
+    __slots__ = ("room", "waiting")
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.waiting: deque[int] = deque()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request waits and there is a place for it."""
+        return bool(self.waiting) and self.room > 0
+
+
 @dataclass(slots=True)
 class _Run:
     """Steps of alpha + beta i seconds from ``start`` on."""
@@ -56,9 +72,9 @@ class _Run:
     decoding: bool
     chunks: list[_Chunk]
     cuttable: bool
-    """An arrival could be admitted at the next step."""
+    """Arrivals may be admitted at the next step."""
     waiting: bool
-    """Requests waited when it began."""
+    """A group could have read a prompt when it began."""
 
     def after(self, steps: int) -> float:
         """Return when so many of its steps have been taken."""
@@ -88,9 +104,9 @@ class Instance:
     ``meter``  what it notes of its runs
     """
 
-    __slots__ = ("_admissions", "_admitted", "_chunked", "_decoders", "_engine", "_events", "_jobs", "_ledger",
-                 "_memory", "_number", "_partial", "_prompt_tokens", "_query", "_run", "_times", "_waited", "_waiting", "end",
-                 "load", "meter")  # fmt: skip
+    __slots__ = ("_admissions", "_admitted", "_arrived", "_chunked", "_decoders", "_engine", "_events", "_groups",
+                 "_home", "_jobs", "_ledger", "_memory", "_number", "_partial", "_prompt_tokens", "_query", "_run", "_times",
+                 "_waited", "end", "load", "meter")  # fmt: skip
 
     def __init__(
         self, engine: Engine, times: StepTimes, jobs: Jobs, ledger: Ledger, *, query_tokens: int, prefix_tokens: int
@@ -103,8 +119,10 @@ class Instance:
         self._query = query_tokens
         self._memory = Memory(engine, jobs, prefix_tokens=prefix_tokens, drafts=query_tokens > 1)
         self._decoders = self._memory.decoders
-        self._waiting: deque[int] = deque()
-        self._waited = 0  # decode steps since the last prompts, in which some waited
+        self._groups = [_Group(engine.group_running) for _ in range(engine.groups)]
+        self._home: dict[int, _Group] = {}
+        self._arrived = 0
+        self._waited = 0  # decode steps since the last prompts in which a group could have read one
         self._admitted = 0
         self._number = 0  # of admissions so far
         self._admissions: list[tuple[int, int]] = []  # (number, request), the last one last; some have left since
@@ -116,10 +134,14 @@ class Instance:
 
     def arrive(self, request: int, time: float) -> None:
         """Queue a request. The current run may end earlier for it; without one, call ``schedule`` at this time."""
-        self._waiting.append(request)
+        group = self._groups[self._arrived % len(self._groups)]
+        self._arrived += 1
+        opens = not group.waiting and group.room > 0
+        group.waiting.append(request)
+        self._home[request] = group
         self.load += 1
         run = self._run
-        if run is not None and run.cuttable:
+        if run is not None and run.cuttable and opens:
             run.steps = min(run.steps, run.steps_until(time))
             run.cuttable = False
             self.end = run.after(run.steps)
@@ -150,6 +172,7 @@ class Instance:
         if run.chunks:
             complete.sort(key=jobs.order.__getitem__)
         for request in complete:
+            self._home.pop(request).room += 1
             self._memory.release(request)
             jobs.order[request] = 0
             self._ledger.completion[request] = now
@@ -197,27 +220,33 @@ class Instance:
 
     def _plan_whole(self, now: float) -> _Run | None:
         chunks: list[_Chunk] = []
-        left = self._engine.step_tokens
-        gathered = self._gathered()
-        while gathered and self._head_fits():
-            new, cached = self._new_tokens(self._waiting[0])
-            if chunks and new > left:
-                break
-            chunk = self._admit(new, cached)
-            if chunk is not None:
-                chunks.append(chunk)
-                left -= new
+        for group in self._groups if self._gathered() else ():
+            left, first = self._engine.group_tokens, True
+            while self._head_fits(group):
+                new, cached = self._new_tokens(group.waiting[0])
+                if not first and new > left:
+                    break
+                chunk = self._admit(group, new, cached)
+                if chunk is not None:
+                    chunks.append(chunk)
+                    left, first = left - new, False
         if chunks:
             self._waited = 0
             return self._make_run(now, chunks, decoding=False)
         if not self._decoders.count:
             return None
-        self._preempt()
-        return self._make_run(now, [], decoding=True)
+        preempted = self._preempt()
+        run = self._make_run(now, [], decoding=True)
+        if preempted and len(self._groups) > 1:
+            run.steps = 1  # what one group gave up may be enough for another's next request
+        return run
 
     def _gathered(self) -> bool:
-        """Say whether those that wait need not wait for more."""
-        enough = len(self._waiting) >= self._engine.gather_prompts or self._waited >= self._engine.gather_steps
+        """Say whether prompts need not wait for those of other groups."""
+        ready = sum(group.is_ready for group in self._groups)
+        if not ready:
+            self._waited = 0
+        enough = ready == len(self._groups) or self._waited >= self._engine.gather_steps
         return enough or not self._decoders.count
 
     def _plan_mixed(self, now: float) -> _Run | None:
@@ -229,8 +258,9 @@ class Instance:
             partial.new = min(partial.length - partial.cached, left)
             chunks.append(partial)
             left -= partial.new
-        while left > 0 and self._head_fits():
-            chunk = self._admit(*self._new_tokens(self._waiting[0]))
+        group = self._groups[0]
+        while left > 0 and self._head_fits(group):
+            chunk = self._admit(group, *self._new_tokens(group.waiting[0]))
             if chunk is None:
                 left -= self._query
             else:
@@ -259,19 +289,18 @@ class Instance:
             beta += per_context * decoders.slope
             most = decoders.until_completion()
             steps = self._memory.steps_within(min(most, steps) if chunks else most)
-        gathering = bool(self._waiting) and not chunks and self._waited < self._engine.gather_steps
-        if gathering:
+        waiting = any(group.is_ready for group in self._groups)
+        if waiting and not chunks and self._waited < self._engine.gather_steps:
             steps = min(steps, self._engine.gather_steps - self._waited)
-        cuttable = not chunks and (gathering or not self._waiting) and self._admitted < self._engine.max_running
-        return _Run(now, alpha, beta, steps, decoding, chunks, cuttable, bool(self._waiting))
+        return _Run(now, alpha, beta, steps, decoding, chunks, not chunks, waiting)
 
     # Admission and preemption
 
-    def _head_fits(self) -> bool:
-        """Say whether the first in the queue could be admitted now, tokens of the step apart."""
-        if not self._waiting or self._admitted >= self._engine.max_running:
+    def _head_fits(self, group: _Group) -> bool:
+        """Say whether the first in a group's queue could be admitted now, tokens of the step apart."""
+        if not group.is_ready:
             return False
-        request = self._waiting[0]
+        request = group.waiting[0]
         return self._memory.admits(request, self._next_done(request), not self._admitted)
 
     def _next_done(self, request: int) -> int:
@@ -289,9 +318,10 @@ class Instance:
         cached = size * min(self._memory.cache.match(pieces), (length - 1) // size)  # the last token is always computed
         return length - cached, cached
 
-    def _admit(self, new: int, cached: int) -> _Chunk | None:
-        """Admit the first in the queue; return its prompt as one chunk, or None: it decodes without a prefill."""
-        request = self._waiting.popleft()
+    def _admit(self, group: _Group, new: int, cached: int) -> _Chunk | None:
+        """Admit the first of a group; return its prompt as one chunk, or None: it decodes without a prefill."""
+        request = group.waiting.popleft()
+        group.room -= 1
         self._admitted += 1
         self._number += 1
         self._jobs.order[request] = self._number
@@ -306,16 +336,19 @@ class Instance:
         self._prompt_tokens += new + cached
         return _Chunk(request, new, cached, new + cached)
 
-    def _preempt(self) -> None:
+    def _preempt(self) -> bool:
         """Preempt the sequences admitted last until the others have blocks for a step.
 
         The last of them is now first in the queue, and cannot come back before another sequence ends: what it gave up
-        was more than was free without it, and it will need no less.
+        was more than was free without it, and it will need no less. Returns whether any was preempted.
         """
+        preempted = False
         while self._decoders.count and self._memory.is_short():
             number, request = self._admissions.pop()
             if self._jobs.order[request] == number:
                 self._give_up(request)
+                preempted = True
+        return preempted
 
     def _give_up(self, request: int) -> None:
         jobs, ledger = self._jobs, self._ledger
@@ -336,7 +369,9 @@ class Instance:
         jobs.order[request] = 0
         self._admitted -= 1
         ledger.preemptions[request] += 1
-        self._waiting.appendleft(request)
+        group = self._home[request]
+        group.waiting.appendleft(request)
+        group.room += 1
 
     # What is written down
 

@@ -52,9 +52,9 @@ class Engine:
                        ``chunked``: a step has a budget of tokens, of which decoding sequences take theirs first
     ``step_tokens``    unchunked: prompt tokens of one prefill step (a longer prompt has a step of its own); chunked:
                        the budget
-    ``gather_prompts`` unchunked, while others decode: prompts are read when so many wait (data-parallel groups read
-                       together, and one without a prompt idles), or when one has
-    ``gather_steps``   waited so many decode steps
+    ``groups``         data-parallel groups that step together, unchunked: requests are dealt to them in turn and stay;
+                       each has its share of ``max_running`` and ``step_tokens``, its own queue, and the common blocks
+    ``gather_steps``   decode steps for which a prompt waits until every group has one to read: a group without idles
     ``reserve``        ``prompt``: a request is admitted with blocks for its prompt and first step, and grows (it may be
                        preempted); ``output``: with blocks for all that it will ever need
     ``watermark``      share of the blocks that an admission must leave free, unless nothing else is admitted
@@ -68,24 +68,36 @@ class Engine:
     max_running: int = 256
     prefill: Literal["unchunked", "chunked"] = "unchunked"
     step_tokens: int = 8192
-    gather_prompts: int = 1
+    groups: int = 1
     gather_steps: int = 0
     reserve: Literal["prompt", "output"] = "prompt"
     watermark: float = 0.01
     prefix_cache: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("blocks", "block_tokens", "max_running", "step_tokens", "gather_prompts"):
+        for name in ("blocks", "block_tokens", "max_running", "step_tokens", "groups"):
             if getattr(self, name) < 1:
                 raise InvalidServingError(f"engine.{name}", str(getattr(self, name)), "give at least 1")
         if self.prefill not in ("unchunked", "chunked"):
             raise InvalidServingError("engine.prefill", repr(self.prefill), "give unchunked or chunked")
         if self.reserve not in ("prompt", "output"):
             raise InvalidServingError("engine.reserve", repr(self.reserve), "give prompt or output")
+        if self.groups > 1 and self.prefill == "chunked":
+            raise InvalidServingError("engine.groups", str(self.groups), "give 1, or unchunked prefill")
         if self.gather_steps < 0:
             raise InvalidServingError("engine.gather_steps", str(self.gather_steps), "give at least 0")
         if not 0 <= self.watermark < 1:
             raise InvalidServingError("engine.watermark", f"{self.watermark:g}", "give a share from 0 to below 1")
+
+    @property
+    def group_running(self) -> int:
+        """Return the sequences that a group admits at a time."""
+        return -(-self.max_running // self.groups)
+
+    @property
+    def group_tokens(self) -> int:
+        """Return the prompt tokens that a group reads in a prefill step."""
+        return max(1, self.step_tokens // self.groups)
 
     @property
     def watermark_blocks(self) -> int:

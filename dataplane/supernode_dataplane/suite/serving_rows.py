@@ -99,7 +99,7 @@ def _group(pool: Pool, given: Mapping[str, Any], running: int, instances: int = 
         block_tokens=_BLOCK,
         max_running=running,
         step_tokens=step_tokens,
-        gather_prompts=groups if given.get("gather") else 1,
+        groups=groups,
         gather_steps=_GATHER_STEPS if given.get("gather") else 0,
         prefix_cache=False,
     )
