@@ -224,7 +224,8 @@ class Server:
         pairs = sum(seq.read + i + 1 for seq, new in self.chunks for i in range(new))
         contexts = sum(seq.context() for seq in self.decoders)
         if not self.chunks:
-            a, c = self.model.decode(len(self.decoders))
+            fullest = max(sum(seq.group == group for seq in self.decoders) for group in range(self.engine.groups))
+            a, c = self.model.decode(fullest * self.engine.groups)
             seconds = a + c * contexts
         elif not self.decoders:
             a, p = self.model.prefill(tokens)

@@ -47,12 +47,13 @@ class _Chunk:
 
 
 class _Group:
-    """A data-parallel group: who waits for it, and how many more it admits."""
+    """A data-parallel group: who waits for it, how many more it admits, and how many decode."""
 
-    __slots__ = ("room", "waiting")
+    __slots__ = ("decoding", "room", "waiting")
 
     def __init__(self, room: int) -> None:
         self.room = room
+        self.decoding = 0
         self.waiting: deque[int] = deque()
 
     @property
@@ -164,6 +165,8 @@ class Instance:
             self._waited += run.steps if run.waiting else 0
             self._memory.trim(run.steps - 1)
             complete = self._decoders.advance(run.steps)
+            for request in complete:
+                self._home[request].decoding -= 1
         for chunk in run.chunks:
             if self._read(chunk, run.steps, now):
                 complete.append(chunk.request)
@@ -202,6 +205,7 @@ class Instance:
     def _join(self, request: int, last_token: float) -> None:
         jobs = self._jobs
         done = jobs.done[request]
+        self._home[request].decoding += 1
         self._memory.grow(request)
         self._decoders.join(
             request,
@@ -279,7 +283,8 @@ class Instance:
         for chunk in chunks:
             tokens += chunk.new
             pairs += attention_pairs(chunk.new, chunk.cached)
-        fixed, per_context, per_pair = self._times.coefficients(batch, tokens)
+        width = max(group.decoding for group in self._groups) * len(self._groups) if batch else 0
+        fixed, per_context, per_pair = self._times.coefficients(width, tokens)
         alpha, beta = fixed + per_pair * pairs, per_pair * tokens * tokens
         if len(chunks) == 1:
             # A prompt that takes the whole budget of several steps: the run ends before its last chunk.
@@ -359,6 +364,7 @@ class Instance:
             computed = partial.cached // self._memory.prefix_tokens
             self._memory.release(request, computed)
         else:
+            self._home[request].decoding -= 1
             jobs.done[request] = self._decoders.leave(request)
             self._memory.release(request)
             group = self._events[-1]

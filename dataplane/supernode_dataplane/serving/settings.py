@@ -53,7 +53,8 @@ class Engine:
     ``step_tokens``    unchunked: prompt tokens of one prefill step (a longer prompt has a step of its own); chunked:
                        the budget
     ``groups``         data-parallel groups that step together, unchunked: requests are dealt to them in turn and stay;
-                       each has its share of ``max_running`` and ``step_tokens``, its own queue, and the common blocks
+                       each has its share of ``max_running`` and ``step_tokens``, its own queue, and the common blocks.
+                       A decode step is as fixed as with all groups as full as the fullest; contexts are the true ones
     ``gather_steps``   decode steps for which a prompt waits until every group has one to read: a group without idles
     ``reserve``        ``prompt``: a request is admitted with blocks for its prompt and first step, and grows (it may be
                        preempted); ``output``: with blocks for all that it will ever need
