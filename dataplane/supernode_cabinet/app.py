@@ -134,8 +134,8 @@ class Cabinet:
 
 def _start_telemetry(settings: Settings, health: HealthMetrics) -> _Telemetry | None:
     # gRPC costs ten megabytes: only those who use it pay.
+    from supernode_api.otlp import OtlpConfigError, build_resource, read_otlp_config
     from supernode_cabinet.otlp import Telemetry
-    from supernode_cabinet.otlp_config import OtlpConfigError, build_resource, read_otlp_config
 
     own = {
         "service.name": "supernode-cabinet",

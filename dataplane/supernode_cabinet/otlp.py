@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import grpc
 
-from supernode_cabinet.otlp_config import OtlpConfig, OtlpConfigError
+from supernode_api.otlp import OtlpConfig, OtlpConfigError
 from supernode_cabinet.otlp_layout import Layout
 from supernode_cabinet.snapshot import Snapshot
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from supernode_api.names import CABINET_PORT
+from supernode_api.otlp import wants_otlp
 
 __all__ = ["Role", "Settings", "SettingsError", "read_settings"]
 
@@ -66,7 +67,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         host=environment.get("SUPERNODE_CABINET_HOST", ""),
         log_level=_log_level(environment),
         log_format="text" if environment.get("SUPERNODE_LOG_FORMAT") == "text" else "json",
-        otlp=_wants_otlp(environment),
+        otlp=wants_otlp(environment, "METRICS"),
     )
 
 
@@ -80,13 +81,3 @@ def _number(environment: Mapping[str, str], key: str, default: int, what: str) -
 def _log_level(environment: Mapping[str, str]) -> str:
     level = environment.get("LOG_LEVEL", "INFO").upper()
     return level if level in ("DEBUG", "INFO", "WARNING", "ERROR") else "INFO"
-
-
-def _wants_otlp(environment: Mapping[str, str]) -> bool:
-    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return False
-    if environment.get("OTEL_METRICS_EXPORTER", "otlp").strip().lower() == "none":
-        return False
-    return bool(
-        environment.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    )

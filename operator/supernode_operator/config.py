@@ -39,7 +39,7 @@ class Config:
     log_format: str = ""
     """SUPERNODE_LOG_FORMAT: json or text; empty: text on a terminal."""
     telemetry: Mapping[str, str] = field(default_factory=dict)
-    """OTEL_*: passed through to the cabinets."""
+    """OTEL_*: for our own traces, and passed through to the cabinets."""
 
     def allows_jobs_in(self, namespace: str) -> bool:
         """Whether managed Jobs may be created in a namespace."""

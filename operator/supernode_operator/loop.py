@@ -9,10 +9,11 @@ from typing import Final
 
 import structlog
 
-from supernode_operator.engine.errors import ConflictError, NotFoundError, OperatorError, UnavailableError
+from supernode_operator.engine.errors import ApiError, ConflictError, NotFoundError, OperatorError, UnavailableError
 from supernode_operator.engine.kinds import COMPUTE_NODE, KINDS, SUPER_NODE, WORKLOAD, Key
 from supernode_operator.engine.metrics import Metrics
 from supernode_operator.engine.queue import WorkQueue
+from supernode_operator.engine.tracing import Span, Tracing
 from supernode_operator.reconcilers.computenode import reconcile_compute_node
 from supernode_operator.reconcilers.context import Context
 from supernode_operator.reconcilers.supernode import reconcile_super_node
@@ -33,10 +34,11 @@ WORKERS: Final = 3
 class Loop:
     """Workers on one queue."""
 
-    def __init__(self, ctx: Context, queue: WorkQueue, metrics: Metrics) -> None:
+    def __init__(self, ctx: Context, queue: WorkQueue, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._ctx = ctx
         self._queue = queue
         self._metrics = metrics
+        self._tracing = tracing or Tracing()
         self.busy_since: dict[Key, float] = {}
         """Keys that are worked on, since when (monotonic seconds)."""
 
@@ -60,27 +62,41 @@ class Loop:
                 self._queue.done(key, gone=gone)
 
     async def _reconcile(self, key: Key) -> None:
-        started, result = time.perf_counter(), "success"
-        try:
-            await _RECONCILERS[key.kind](self._ctx, key)
-            self._queue.forget(key)
-        except (ConflictError, NotFoundError) as error:
-            # What we read is no longer so: the event is on its way.
-            result = "requeue"
-            delay = self._queue.retry(key)
-            log.info("read again", object=str(key), error=str(error), retry_seconds=delay)
-        except UnavailableError as error:
-            result = "error"
-            log.warning(
-                "API server not reached", object=str(key), error=str(error), retry_seconds=self._queue.retry(key)
-            )
-        except OperatorError as error:
-            result = "error"
-            log.error("refused", object=str(key), error=str(error), retry_seconds=self._queue.retry(key))
-        except Exception:
-            result = "error"
-            log.exception("reconcile failed", object=str(key), retry_seconds=self._queue.retry(key))
+        started = time.perf_counter()
+        with self._tracing.reconcile(key) as span:
+            result = await self._try(key, span)
+            span.note({"supernode.reconcile.result": result})
         self._metrics.reconciles.labels(key.kind, result).inc()
         if result == "error":
             self._metrics.reconcile_errors.labels(key.kind).inc()
         self._metrics.reconcile_seconds.labels(key.kind).observe(time.perf_counter() - started)
+
+    async def _try(self, key: Key, span: Span) -> str:
+        """Look once; return the result as the metrics name it: success, requeue or error."""
+        try:
+            await _RECONCILERS[key.kind](self._ctx, key)
+            self._queue.forget(key)
+            return "success"
+        except (ConflictError, NotFoundError) as error:
+            # What we read is no longer so: the event is on its way.
+            log.info("read again", object=str(key), error=str(error), retry_seconds=self._retry(key, error.reason))
+            return "requeue"
+        except UnavailableError as error:
+            span.fail(str(error))
+            retry_seconds = self._retry(key, error.reason)
+            log.warning("API server not reached", object=str(key), error=str(error), retry_seconds=retry_seconds)
+        except OperatorError as error:
+            span.fail(str(error))
+            reason = error.reason if isinstance(error, ApiError) else type(error).__name__
+            log.error("refused", object=str(key), error=str(error), retry_seconds=self._retry(key, reason))
+        except Exception as error:
+            span.fail(f"{type(error).__name__}: {error}", error)
+            retry_seconds = self._retry(key, type(error).__name__)
+            log.exception("reconcile failed", object=str(key), retry_seconds=retry_seconds)
+        return "error"
+
+    def _retry(self, key: Key, reason: str) -> float:
+        """Queue a key again after a failure; return the delay in seconds."""
+        delay = self._queue.retry(key)
+        self._tracing.requeue(reason, delay)
+        return delay

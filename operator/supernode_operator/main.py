@@ -20,10 +20,12 @@ from supernode_operator.dispatch import Dispatcher
 from supernode_operator.engine.client import Client, load_configuration
 from supernode_operator.engine.errors import ConfigError, LeaseLostError
 from supernode_operator.engine.health import serve
+from supernode_operator.engine.kinds import Key
 from supernode_operator.engine.leader import Elector
 from supernode_operator.engine.metrics import Metrics
 from supernode_operator.engine.queue import WorkQueue
 from supernode_operator.engine.store import Store
+from supernode_operator.engine.tracing import Tracing, start_tracing
 from supernode_operator.engine.watches import Watches
 from supernode_operator.logs import configure_logs
 from supernode_operator.loop import Loop
@@ -54,15 +56,20 @@ def main() -> int:
 class _Operator:
     """The parts of one running replica."""
 
-    def __init__(self, config: Config, client: Client, metrics: Metrics) -> None:
+    def __init__(self, config: Config, client: Client, metrics: Metrics, tracing: Tracing) -> None:
         self.store = Store()
         self.queue = WorkQueue(metrics)
         self.watches = Watches(client, self.store, metrics)
         self.elector = Elector(client, config.namespace, LEASE_NAME, config.identity)
-        self.ctx = Context(store=self.store, client=client, config=config, requeue=self.queue.add_after)
-        self.loop = Loop(self.ctx, self.queue, metrics)
+        self.ctx = Context(store=self.store, client=client, config=config, requeue=self._requeue)
+        self.tracing = tracing
+        self.loop = Loop(self.ctx, self.queue, metrics, tracing)
         self.dispatcher = Dispatcher(self.store, self.queue.add)
         client.feed(self.store.put, self.store.remove)
+
+    def _requeue(self, key: Key, seconds: float, reason: str) -> None:
+        self.tracing.requeue(reason, seconds)
+        self.queue.add_after(key, seconds)
 
     def healthy(self) -> tuple[bool, dict[str, Any]]:
         """Alive: no watch is dead and no reconcile is stuck."""
@@ -86,8 +93,9 @@ async def _run(config: Config) -> int:
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, stop.set)
     log.info("start", **_shown(config))
-    async with Client(configuration, metrics) as client:
-        operator = _Operator(config, client, metrics)
+    tracing = start_tracing(config.telemetry, config.identity)
+    async with Client(configuration, metrics, tracing) as client:
+        operator = _Operator(config, client, metrics, tracing)
         runners = await serve(config.health_port, config.metrics_port, operator.healthy, operator.ready, metrics)
         try:
             if not await _first(operator.elector.acquire(), stop.wait()):
@@ -99,6 +107,7 @@ async def _run(config: Config) -> int:
             await operator.elector.release()
             for runner in runners:
                 await runner.cleanup()
+            await tracing.close()
 
 
 async def _lead(operator: _Operator, configuration: Any, client: Client, stop: asyncio.Event) -> int:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cabinet.machines import settings
-from supernode_cabinet.otlp_config import OtlpConfigError, build_resource, read_otlp_config
+from supernode_api.otlp import OtlpConfigError, build_resource, read_otlp_config
 from supernode_cabinet.settings import SettingsError, read_settings
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4317"}

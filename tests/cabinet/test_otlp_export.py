@@ -11,8 +11,8 @@ import pytest
 
 from cabinet.collector import collector, points
 from cabinet.machines import NAME, eventually, free_port, snapshot
+from supernode_api.otlp import OtlpConfig, OtlpConfigError, read_otlp_config
 from supernode_cabinet.otlp import Telemetry
-from supernode_cabinet.otlp_config import OtlpConfig, OtlpConfigError, read_otlp_config
 
 
 @contextmanager

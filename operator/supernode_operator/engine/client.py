@@ -1,7 +1,7 @@
 """The one way to the API server: raw JSON over the official client's asyncio transport.
 
 Writes are server-side apply with our field manager; the answer to a write goes into the cache at once, so a reconcile
-never reads older than what it wrote itself. Every request is counted.
+never reads older than what it wrote itself. Every request is counted, and one of a reconcile is a span of its trace.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from supernode_api.names import FIELD_MANAGER
 from supernode_operator.engine.errors import ConfigError, UnavailableError, api_error
 from supernode_operator.engine.kinds import Kind
 from supernode_operator.engine.metrics import Metrics
+from supernode_operator.engine.tracing import Span, Tracing
 
 __all__ = ["Client", "load_configuration"]
 
@@ -51,10 +52,11 @@ async def load_configuration(kubeconfig: str | None) -> Configuration:
 class Client:
     """Requests to one API server; use as an async context manager."""
 
-    def __init__(self, configuration: Configuration, metrics: Metrics) -> None:
+    def __init__(self, configuration: Configuration, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._api = ApiClient(configuration)
         self._api.user_agent = FIELD_MANAGER
         self._metrics = metrics
+        self._tracing = tracing or Tracing()
         self._written: Written | None = None
         self._gone: Written | None = None
         self._fenced = False
@@ -88,6 +90,16 @@ class Client:
         headers["Content-Type"] = content or "application/json"
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._api.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        with self._tracing.request(method, url) as span:
+            status, data = await self._send(method, url, {**headers, **span.propagation()}, body, span)
+        if status >= 400:
+            raise api_error(status, data)
+        answer: Json = json.loads(data)
+        return answer
+
+    async def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: Any, span: Span
+    ) -> tuple[int, bytes]:
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
         try:
             response = await self._api.rest_client.request(  # type: ignore[no-untyped-call]
@@ -96,12 +108,15 @@ class Client:
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._metrics.requests.labels(method, "error").inc()
+            span.note({"error.type": type(error).__name__})
+            span.fail(str(error))
             raise UnavailableError(0, "Unreachable", f"{type(error).__name__}: {error}") from error
         self._metrics.requests.labels(method, str(response.status)).inc()
+        span.note({"http.response.status_code": response.status})
         if response.status >= 400:
-            raise api_error(response.status, data)
-        answer: Json = json.loads(data)
-        return answer
+            span.note({"error.type": str(response.status)})
+            span.fail(f"the API server answers {response.status}")
+        return response.status, data
 
     async def list_all(self, kind: Kind, *, metadata_only: bool = False) -> tuple[list[Json], int]:
         """Return all objects of a kind that we watch and the version of the list."""

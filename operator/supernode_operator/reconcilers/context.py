@@ -26,8 +26,8 @@ class Context:
     store: Store
     client: Client
     config: Config
-    requeue: Callable[[Key, float], None]
-    """(key, seconds): look again then."""
+    requeue: Callable[[Key, float, str], None]
+    """(key, seconds, CamelCase reason): look again then."""
     clock: Callable[[], float] = time.time
     solver: Solver = field(default_factory=Solver)
     status_written: dict[Key, float] = field(default_factory=dict)

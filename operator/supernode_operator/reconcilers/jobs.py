@@ -79,7 +79,7 @@ async def _create(
 
 
 async def _refused(ctx: Context, raw: Object, error: ApiError) -> Rejection:
-    ctx.requeue(WORKLOAD.key(raw), RETRY_SECONDS)
+    ctx.requeue(WORKLOAD.key(raw), RETRY_SECONDS, "JobRefused")
     try:
         live = await ctx.client.get(JOB, managed_job_name(name(raw)), raw["metadata"]["namespace"])
         if not job_belongs(live, raw):

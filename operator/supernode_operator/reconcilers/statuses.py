@@ -35,7 +35,7 @@ async def write_status(
     key = kind.key(obj)
     wait = ctx.status_written.get(key, 0.0) + INTERVAL_SECONDS - time.monotonic()
     if wait > 0:
-        ctx.requeue(key, wait)
+        ctx.requeue(key, wait, "StatusInterval")
         return False
     metadata = {k: obj["metadata"][k] for k in ("name", "namespace", "uid", "resourceVersion") if k in obj["metadata"]}
     ctx.status_written[key] = time.monotonic()

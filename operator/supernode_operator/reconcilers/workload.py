@@ -141,7 +141,7 @@ def _plan(ctx: Context, raw: Object, rate: float, target: int | None) -> Progres
         log.warning("unreadable progress", object=namespaced_name(raw), error=str(error))
         plan = plan_progress({}, rate, target, tokens_per_step(raw["spec"]), now)
     if plan.wake_epoch is not None:
-        ctx.requeue(WORKLOAD.key(raw), max(0.0, plan.wake_epoch - now) + 0.001)
+        ctx.requeue(WORKLOAD.key(raw), max(0.0, plan.wake_epoch - now) + 0.001, "Completion")
     return plan
 
 

@@ -1,17 +1,21 @@
-"""The standard OTEL_* variables for OTLP metrics over gRPC, as a value. Pure.
+"""The standard OTEL_* variables for OTLP over gRPC, as a value: metrics of cabinets, traces of the operator. Pure.
 
-Variables with METRICS in their name win over those without, as the specification says. Timeouts are in milliseconds
-there. ``https`` and a host without a scheme mean TLS, unless OTEL_EXPORTER_OTLP_INSECURE says otherwise for the latter.
+Variables with METRICS or TRACES in their name win over those without, as the specification says. Timeouts are in
+milliseconds there. ``https`` and a host without a scheme mean TLS, unless OTEL_EXPORTER_OTLP_INSECURE says otherwise
+for the latter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["OtlpConfig", "OtlpConfigError", "build_resource", "read_otlp_config"]
+__all__ = ["OtlpConfig", "OtlpConfigError", "Signal", "build_resource", "read_otlp_config", "wants_otlp"]
+
+Signal = Literal["METRICS", "TRACES"]
+"""What is sent: the part of the variables' names that stands for it."""
 
 _DEFAULT_TIMEOUT_SECONDS: Final = 5.0
 _LONGEST_TIMEOUT_SECONDS: Final = 60.0
@@ -23,7 +27,7 @@ class OtlpConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OtlpConfig:
-    """Where metrics go, and how."""
+    """Where telemetry goes, and how."""
 
     target: str
     """host:port, or a target in gRPC's own notation."""
@@ -36,24 +40,37 @@ class OtlpConfig:
     certificate_file: str = ""
 
 
-def read_otlp_config(environment: Mapping[str, str]) -> OtlpConfig:
-    """Read the variables; OtlpConfigError names one that cannot be used."""
-    protocol = _get(environment, "PROTOCOL").lower()
+def wants_otlp(environment: Mapping[str, str], signal: Signal) -> bool:
+    """Return whether an endpoint is set for a signal and nothing turns it off."""
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    if environment.get(f"OTEL_{signal}_EXPORTER", "otlp").strip().lower() == "none":
+        return False
+    return bool(_get(environment, signal, "ENDPOINT"))
+
+
+def read_otlp_config(environment: Mapping[str, str], signal: Signal = "METRICS") -> OtlpConfig:
+    """Read the variables of a signal; OtlpConfigError names one that cannot be used."""
+
+    def get(name: str) -> str:
+        return _get(environment, signal, name)
+
+    protocol = get("PROTOCOL").lower()
     if protocol not in ("", "grpc"):
-        raise OtlpConfigError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}: cabinets speak grpc only")
-    compression = _get(environment, "COMPRESSION").lower()
+        raise OtlpConfigError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}: only grpc is spoken here")
+    compression = get("COMPRESSION").lower()
     if compression not in ("", "none", "gzip"):
         raise OtlpConfigError(f"OTEL_EXPORTER_OTLP_COMPRESSION is {compression!r}: it must be gzip or none")
-    target, secure = _target(_get(environment, "ENDPOINT"), _get(environment, "INSECURE").lower() == "true")
+    target, secure = _target(get("ENDPOINT"), get("INSECURE").lower() == "true")
     return OtlpConfig(
         target=target,
         secure=secure,
-        headers=_pairs(_get(environment, "HEADERS"), "OTEL_EXPORTER_OTLP_HEADERS"),
-        timeout_seconds=_timeout(_get(environment, "TIMEOUT")),
+        headers=_pairs(get("HEADERS"), "OTEL_EXPORTER_OTLP_HEADERS"),
+        timeout_seconds=_timeout(get("TIMEOUT")),
         gzip=compression == "gzip",
-        ca_file=_get(environment, "CERTIFICATE"),
-        key_file=_get(environment, "CLIENT_KEY"),
-        certificate_file=_get(environment, "CLIENT_CERTIFICATE"),
+        ca_file=get("CERTIFICATE"),
+        key_file=get("CLIENT_KEY"),
+        certificate_file=get("CLIENT_CERTIFICATE"),
     )
 
 
@@ -64,9 +81,9 @@ def build_resource(environment: Mapping[str, str], own: Mapping[str, str]) -> di
     return {**own, **more, **({"service.name": name} if name else {})}
 
 
-def _get(environment: Mapping[str, str], name: str) -> str:
-    of_metrics = environment.get(f"OTEL_EXPORTER_OTLP_METRICS_{name}", "").strip()
-    return of_metrics or environment.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
+def _get(environment: Mapping[str, str], signal: Signal, name: str) -> str:
+    own = environment.get(f"OTEL_EXPORTER_OTLP_{signal}_{name}", "").strip()
+    return own or environment.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
 
 
 def _target(endpoint: str, insecure: bool) -> tuple[str, bool]:
