@@ -6,13 +6,15 @@ and the remedy; whatever comes back ran.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from supernode_api.names import API_VERSION
+from supernode_cli.defaults import on_machine
 from supernode_cli.scenario import Machine, Scenario
 from supernode_dataplane.changed_profile import changed_profile
 from supernode_dataplane.errors import InvalidFigureError, ProfileNotFoundError
@@ -41,6 +43,7 @@ class Evaluation:
     """One operating point: the scenario as understood, its machine, and the machine's state with it."""
 
     scenario: Scenario
+    """With the machine's stack and formats where it was open."""
     profile: Profile
     nodes: int
     """Servers in use."""
@@ -49,7 +52,10 @@ class Evaluation:
     inputs: Inputs
     """What was solved."""
     state: MachineState
+    """Of the first supernode, where there are several."""
     result: WorkloadResult
+    given: Scenario
+    """As written."""
 
     @property
     def performance(self) -> dict[str, Any]:
@@ -71,15 +77,22 @@ def parse_scenario(document: Mapping[str, Any]) -> Scenario:
     training = scenario.training
     if training is not None and training.tokens is not None and training.steps is not None:
         raise ScenarioError("training", "give tokens or steps, not both")
-    if scenario.stack not in stack_names():
+    for field, given in (
+        ("machine.supernodes", scenario.machine.supernodes > 1),
+        ("reliability", scenario.reliability),
+    ):
+        if training is None and given:
+            raise ScenarioError(field, "is about a training run, and this is inference: leave it out")
+    if scenario.stack is not None and scenario.stack not in stack_names():
         raise ScenarioError("stack", f"there is no stack {scenario.stack!r}; known: {', '.join(stack_names())}")
     return scenario
 
 
 def evaluate(document: Mapping[str, Any]) -> Evaluation:
     """Return what a machine makes of a scenario on its first servers; ScenarioError when it cannot run there."""
-    scenario = parse_scenario(document)
-    profile = _profile(scenario.machine)
+    given = parse_scenario(document)
+    profile = _profile(given.machine)
+    scenario = on_machine(given, profile)
     nodes = scenario.machine.nodes or profile.servers
     if nodes > profile.servers:
         raise ScenarioError("machine.nodes", f"{nodes} is more than the {profile.servers} servers of {profile.name}")
@@ -95,14 +108,31 @@ def evaluate(document: Mapping[str, Any]) -> Evaluation:
     }
     faulty = _faulty_nodes(scenario.machine, profile)
     inputs = machine_inputs(super_node, faulty, [workload], profile=profile)
-    state = solve_inputs(inputs)
-    result = state.workload(_KEY)
-    assert result is not None
+    state, result = _solved(scenario.machine, inputs, nodes)
     if result.problem is not None:
         raise ScenarioError(result.problem.field.removeprefix("spec."), result.problem.message.removeprefix("spec."))
     if result.tokens_per_second <= 0:
         raise ScenarioError("machine.failed", result.waiting or "nothing moves on this machine")
-    return Evaluation(scenario, profile, nodes, workload, inputs, state, result)
+    return Evaluation(scenario, profile, nodes, workload, inputs, state, result, given)
+
+
+def _solved(machine: Machine, inputs: Inputs, nodes: int) -> tuple[MachineState, WorkloadResult]:
+    training = inputs.workloads[0].training
+    if machine.supernodes == 1 or training is None:
+        state = solve_inputs(inputs)
+        result = state.workload(_KEY)
+        assert result is not None
+        return state, result
+    from supernode_cli.spanning import spanning_result  # late: few scenarios need it
+
+    count, over = machine.supernodes, machine.oversubscription
+    # What solves one supernode has not seen how many there are.
+    digest = hashlib.sha256(f"{inputs.digest} x {count} at 1:{over}".encode()).hexdigest()[: len(inputs.digest)]
+    inputs = replace(inputs, digest=digest)
+    try:
+        return spanning_result(inputs.profile, inputs, training, nodes=nodes, supernodes=count, oversubscription=over)
+    except ValueError as error:
+        raise ScenarioError("machine", str(error)) from None
 
 
 def _profile(machine: Machine) -> Profile:

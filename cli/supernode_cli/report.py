@@ -9,13 +9,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from supernode_cli.defaults import stack_words
 from supernode_cli.evaluation import Evaluation
+from supernode_cli.goodput import Assumption, TrainingGoodput, training_goodput
 from supernode_cli.published import published
+from supernode_cli.sources import sources_of
 from supernode_cli.steps import Part, memory_parts, step_parts
 from supernode_dataplane.baseline import ratio_to_baseline
 from supernode_dataplane.figures import decimal, machine_performance, workload_performance
 from supernode_dataplane.inputs import machine_inputs, solve_inputs
 from supernode_dataplane.profile import Profile, load_profile
+from supernode_dataplane.stacks import stack_names
 from supernode_dataplane.state import MachineState, WorkloadResult
 
 __all__ = ["Figure", "MachineReport", "Report", "WorkloadReport", "report_evaluation", "report_machine"]
@@ -43,6 +47,10 @@ _WORKLOAD_FIGURES = (
     ("linkUtilisationPercent", "link utilisation", "%"),
     ("recomputePercent", "activations recomputed", "%"),
     ("expectedErrorPercent", "expected error of the rate", "%"),
+    ("goodputTokensPerSecondPerCard", "goodput with failures, tokens/s per card", ""),
+    ("availabilityPercent", "availability", "%"),
+    ("wastePercent", "lost to checkpoints, restarts, work done again", "%"),
+    ("checkpointIntervalSeconds", "work between checkpoints", "s"),
 )
 
 _LEFT_OUT: Mapping[str, frozenset[str]] = {
@@ -77,10 +85,14 @@ class WorkloadReport:
     message: str
     figures: tuple[Figure, ...]
     notes: tuple[str, ...]
+    stack: str = ""
+    """Software stack and, of inference, formats; in words."""
     steps: tuple[Part, ...] = ()
     """The step's time by cause; of inference each phase."""
     memory: tuple[Part, ...] = ()
     """HBM of the fullest die by use; inference only."""
+    reliability: tuple[Assumption, ...] = ()
+    """What the goodput rests on; of a simulated training run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,8 @@ class Report:
     version: str
     published_digest: str | None = None
     """What the cluster's status says; differs for a moment after a change."""
+    sources: Mapping[str, Any] | None = None
+    """What the figures rest on: of the machine, and of the stacks of its workloads."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values, figures keyed by name."""
@@ -114,10 +128,17 @@ class Report:
         for workload in self.workloads:
             entry = asdict(workload)
             entry["figures"] = {f.key: _plain(f) for f in workload.figures}
-            for key in ("steps", "memory"):
+            for key in ("steps", "memory", "reliability"):
                 entry[key] = {part.key: part.to_json() for part in getattr(workload, key)}
+            if not workload.reliability:
+                del entry["reliability"]
             workloads.append(entry)
-        return {"machine": machine, "workloads": workloads, "model": {"digest": self.digest, "version": self.version}}
+        document = {
+            "machine": machine,
+            "workloads": workloads,
+            "model": {"digest": self.digest, "version": self.version},
+        }
+        return document if self.sources is None else {**document, "sources": dict(self.sources)}
 
 
 def report_machine(
@@ -138,58 +159,98 @@ def report_machine(
         counts=_counts(status),
         figures=_machine_figures(profile, state),
     )
+    found = [(w, state.workload(_key(w)) or WorkloadResult(key=_key(w))) for w in sorted(mine, key=_key)]
+    stacks = [w["spec"].get("stack", "vendor-tuned") for w in mine]
     return Report(
         machine=machine,
-        workloads=tuple(_workload(profile, state, w) for w in sorted(mine, key=_key)),
+        workloads=tuple(_workload(profile, result, w) for w, result in found),
         digest=state.digest,
         version=state.version,
         published_digest=status.get("model", {}).get("digest"),
+        sources=sources_of(profile.name, [name for name in stacks if name in stack_names()]),
     )
 
 
 def report_evaluation(evaluation: Evaluation) -> Report:
     """Return the report of a scenario: its workload on whole servers of an otherwise idle machine."""
     profile, state, nodes = evaluation.profile, evaluation.state, evaluation.nodes
+    count = evaluation.scenario.machine.supernodes
+    many = {"supernodes, the figures below of one": str(count)} if count > 1 else {}
     machine = MachineReport(
         name="scenario",
         profile=profile.name,
         state="simulated",
         message="",
         counts={
+            **many,
             "servers in use": f"{nodes} of {profile.servers}",
             "dies in use": f"{nodes * profile.dies_per_server} of {profile.dies}",
         },
         figures=_machine_figures(profile, state),
     )
-    workload = _workload(profile, state, evaluation.workload)
-    return Report(machine, (workload,), state.digest, state.version)
+    words = stack_words(evaluation.scenario, evaluation.given)
+    reliability = evaluation.scenario.reliability
+    goodput = training_goodput(evaluation.result, reliability) if evaluation.scenario.training is not None else None
+    workload = _workload(profile, evaluation.result, evaluation.workload, stack=words, goodput=goodput)
+    sources = sources_of(profile.name, [evaluation.workload["spec"]["stack"]], evaluation.scenario.machine.figures)
+    return Report(machine, (workload,), state.digest, state.version, sources=sources)
 
 
-def _workload(profile: Profile, state: MachineState, workload: Mapping[str, Any]) -> WorkloadReport:
-    result = state.workload(_key(workload)) or WorkloadResult(key=_key(workload))
+def _workload(
+    profile: Profile,
+    result: WorkloadResult,
+    workload: Mapping[str, Any],
+    *,
+    stack: str = "",
+    goodput: TrainingGoodput | None = None,
+) -> WorkloadReport:
     spec = workload["spec"]
     model = spec.get("model", {}).get("name") or "own config"
-    status, message = "Running", ""
-    if result.problem is not None:
-        status, message = result.problem.reason, f"{result.problem.field}: {result.problem.message}"
-    elif workload.get("status", {}).get("completionTime"):
-        status = "Complete"
-    elif result.waiting:
-        status, message = "Waiting", result.waiting
+    status, message = _status(result, workload)
     values: dict[str, str] = workload_performance(result) if result.tokens_per_second > 0 else {}
+    values |= goodput.figures if goodput is not None else {}
     notes: list[str] = list(result.notes)
     if result.tokens_per_second > 0:
         baseline = ratio_to_baseline(profile, spec, result)
         if baseline is not None:
             values["ratioToTraditional"] = decimal(baseline[0])
             notes.append(f"traditional cluster: {baseline[1]}")
+    if goodput is not None:
+        inputs = ", ".join(f"{i.label} {_time(i.seconds)} ({i.status})" for i in goodput.assumptions)
+        notes.append(f"goodput: {inputs}; -o json has the sources")
     mode = spec.get("inference", {}).get("mode", "Training")
     table = tuple(row for row in _WORKLOAD_FIGURES if row[0] not in _LEFT_OUT[mode])
     # What is published is about a healthy machine: with notes on what slows it this is something else.
     figures = _figures(table, values, profile.name, f"{model} {mode}", {} if result.notes else spec)
     return WorkloadReport(
-        result.key, model, status, message, figures, tuple(notes), step_parts(result), memory_parts(result)
+        result.key,
+        model,
+        status,
+        message,
+        figures,
+        tuple(notes),
+        stack=stack or f"stack {spec.get('stack', 'vendor-tuned')}",
+        steps=step_parts(result),
+        memory=memory_parts(result),
+        reliability=goodput.assumptions if goodput is not None else (),
     )
+
+
+def _status(result: WorkloadResult, workload: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the state of a workload, and why it is not better."""
+    if result.problem is not None:
+        return result.problem.reason, f"{result.problem.field}: {result.problem.message}"
+    if workload.get("status", {}).get("completionTime"):
+        return "Complete", ""
+    return ("Waiting", result.waiting) if result.waiting else ("Running", "")
+
+
+def _time(seconds: float) -> str:
+    """Return a time in the unit that a person would choose."""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{decimal(seconds / size)} {unit}"
+    return f"{decimal(seconds)} s"
 
 
 def _machine_figures(profile: Profile, state: MachineState) -> tuple[Figure, ...]:

@@ -30,6 +30,7 @@ __all__ = [
     "Machine",
     "OptimizerSharding",
     "Recompute",
+    "Reliability",
     "Scenario",
     "ScenarioModel",
     "ScenarioParallelism",
@@ -103,6 +104,19 @@ class Machine(ApiModel):
     nodes: int | None = Field(
         default=None, ge=1, le=1024, description="Servers in use, the first of the machine; absent: all."
     )
+    supernodes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Machines like this one that are joined by RDMA; each has the same servers in use. For training; "
+        "failures are those of the first one.",
+    )
+    oversubscription: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="Ports of an RDMA leaf switch to its servers over its links to spines, between supernodes.",
+    )
     figures: Annotated[dict[str, int | float | str], Field(max_length=64)] = Field(
         default_factory=dict,
         description="Figures of the profile that are different, by their names there in camelCase with the unit, "
@@ -151,21 +165,55 @@ class ScenarioTraining(Training):
     )
 
 
+class Reliability(ApiModel):
+    """How often a training run is interrupted, and what each interruption costs; what is absent is assumed."""
+
+    model_config = _STRICT
+    mtbf_hours: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e7,
+        description="Mean time between failures that stop the run; absent: as published for 8,192 NPUs, by cards.",
+    )
+    mttr_minutes: float | None = Field(
+        default=None, gt=0, le=1e6, description="Mean time to repair, in which nothing runs; absent: 75, as published."
+    )
+    checkpoint_seconds: float | None = Field(
+        default=None, gt=0, le=1e6, description="To write a checkpoint; absent: 60, assumed."
+    )
+    restart_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e6,
+        description="From the repaired machine to training again; absent: 600, as published.",
+    )
+
+
 class Scenario(ApiModel):
     """One operating point."""
 
     model_config = _STRICT
     machine: Machine = Field(default_factory=Machine, description="The machine.")
     model: ScenarioModel = Field(description="What is trained or served.")
-    stack: Name = Field(default="vendor-tuned", description="Software stack.")
+    stack: Name | None = Field(
+        default=None,
+        description="Software stack; absent: the machine's, which is gpu-tuned for GPUs and vendor-tuned for others.",
+    )
     training: ScenarioTraining | None = Field(default=None, description="A training run.")
-    inference: Inference | None = Field(default=None, description="An inference deployment.")
+    inference: Inference | None = Field(
+        default=None,
+        description="An inference deployment. Formats of weights and activations that it leaves out are the machine's: "
+        "fp8 on GPUs and int8 on others.",
+    )
+    reliability: Reliability | None = Field(
+        default=None, description="Of a training run: interruptions, and what its goodput is with them."
+    )
 
     def workload_spec(self) -> dict[str, Any]:
         """Return the scenario as the spec of a SuperNodeWorkload, without its pods."""
         import json
 
-        spec = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"machine"})
+        spec = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"machine", "reliability"})
         if isinstance(spec["model"].get("config"), dict):
             spec["model"]["config"] = json.dumps(spec["model"]["config"])
         return spec

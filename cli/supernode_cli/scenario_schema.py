@@ -31,7 +31,7 @@ def scenario_schema() -> dict[str, Any]:
     machine = definitions["Machine"]["properties"]
     machine["profile"]["enum"] = list(profile_names())
     machine["figures"]["propertyNames"] = {"enum": list(figure_names())}
-    schema["properties"]["stack"]["enum"] = list(stack_names())
+    schema["properties"]["stack"]["anyOf"][0]["enum"] = list(stack_names())
     definitions["ScenarioModel"]["properties"]["name"]["examples"] = list(model_names())
     schema["oneOf"] = [{"required": ["training"]}, {"required": ["inference"]}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -93,7 +93,7 @@ def served_scenario(document: Mapping[str, Any]) -> ServedScenario:
     return ServedScenario(
         profile=profile,
         model=scenario.model.name or "own config",
-        stack=scenario.stack,
+        stack=plan.stack,
         plan=plan,
         deployment=deployment,
         acceptance=acceptance,

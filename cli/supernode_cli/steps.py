@@ -31,6 +31,7 @@ _WORDS: Final = {
     "context_parallel": "context rings",
     "pipeline_p2p": "between pipeline stages",
     "bubble": "pipeline bubble",
+    "supernodes": "gradients between supernodes",
     "lost_replicas": "work of lost replicas",
 }
 _GIB: Final = 2.0**30

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from supernode_cli.report import Figure, Report, WorkloadReport
+from supernode_cli.sources import source_words
 from supernode_cli.steps import Part
 
 __all__ = ["print_report"]
@@ -38,6 +39,8 @@ def print_report(report: Report, console: Console, *, wide: bool = False) -> Non
     _print_notes(console, notes)
     lag = "" if report.published_digest in (None, report.digest) else "; the cluster's status is being updated"
     console.print(Text(f"figures: model {report.version}, inputs {report.digest}{lag}", style="dim"))
+    if report.sources is not None:
+        console.print(Text(source_words(report.sources), style="dim"))
 
 
 def _table(report: Report, wide: bool) -> Table:
@@ -51,7 +54,8 @@ def _table(report: Report, wide: bool) -> Table:
 
 
 def _add_workload(table: Table, workload: WorkloadReport, wide: bool) -> None:
-    head = Group(Text(workload.key, style="bold"), Text(f"  {workload.model}", style="dim"))
+    words = f"  {workload.model}" + "".join(f"\n  {part}" for part in workload.stack.split(", ") if part)
+    head = Group(Text(workload.key, style="bold"), Text(words, style="dim"))
     table.add_row(head, _state(workload.state), "", *([""] if wide else []))
     if workload.message:
         table.add_row("", Text(workload.message, style="yellow", overflow="fold"), "", *([""] if wide else []))

@@ -25,6 +25,9 @@ __all__ = [
     "CHECKPOINT_SECONDS",
     "ECC_COMPUTE_LOSS",
     "ECC_PAUSE_SECONDS",
+    "MTBF_CARDS",
+    "MTBF_SECONDS",
+    "MTTR_SECONDS",
     "OPTICAL_TOLERATED",
     "RESTART_SECONDS",
     "FlapEffect",
@@ -35,6 +38,7 @@ __all__ = [
     "checkpoint_waste",
     "ecc_share",
     "goodput",
+    "job_mtbf",
     "optical_flaps",
     "share_without_packages",
     "share_without_planes",
@@ -45,6 +49,11 @@ CHECKPOINT_SECONDS: Final = 60.0
 """To write a checkpoint; assumed."""
 RESTART_SECONDS: Final = 600.0
 """From a failure to training again, below 10 min: vendor's reliability report."""
+MTBF_CARDS: Final = 8192
+MTBF_SECONDS: Final = 13.8 * 3600.0
+"""Of so many cards on a Clos: UB-Mesh, arXiv 2503.20377."""
+MTTR_SECONDS: Final = 75.0 * 60.0
+"""To repair, of the same cluster: UB-Mesh, arXiv 2503.20377."""
 ECC_PAUSE_SECONDS: Final = 60.0
 """To mend a multi-bit error of the memory in place: vendor's reliability report."""
 ECC_COMPUTE_LOSS: Final = 0.05
@@ -97,6 +106,17 @@ def system_mtbf(parts: Iterable[Part]) -> float:
             raise ValueError(f"{part.name}: needs an MTBF above 0 and a count of at least 0")
         rate += part.count / part.mtbf_seconds
     return 1.0 / rate if rate else float("inf")
+
+
+def job_mtbf(cards: float) -> float:
+    """Return the mean time between failures of a job on so many cards, seconds, where nothing else is known of it.
+
+    Any card stops the job, and all fail alike: that of the published cluster, scaled by cards. The scaling is assumed.
+    Raises ValueError without cards.
+    """
+    if cards <= 0:
+        raise ValueError(f"a job has at least one card, not {cards}")
+    return MTBF_SECONDS * MTBF_CARDS / cards
 
 
 def availability(mtbf: Number, mttr: Number) -> Number:

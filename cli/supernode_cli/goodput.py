@@ -1,0 +1,81 @@
+"""What failures leave of a training rate: availability, the interval between checkpoints, waste, goodput.
+
+The model is :mod:`supernode_dataplane.reliability`. What a scenario's ``reliability`` does not give is a published
+figure, or an assumption, and the report says which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supernode_cli.scenario import Reliability
+from supernode_dataplane import reliability as model
+from supernode_dataplane.figures import decimal
+from supernode_dataplane.state import WorkloadResult
+
+__all__ = ["Assumption", "TrainingGoodput", "training_goodput"]
+
+_CLUSTER = "UB-Mesh, arXiv 2503.20377"
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """One input of the model of failures."""
+
+    key: str
+    label: str
+    seconds: float
+    status: str
+    """``scenario``, ``published`` or ``assumed``."""
+    source: str
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as JSON values."""
+        return {"seconds": self.seconds, "status": self.status, "source": self.source}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingGoodput:
+    """A training run over a long time."""
+
+    figures: dict[str, str]
+    """By the names of the report."""
+    assumptions: tuple[Assumption, ...]
+
+
+def training_goodput(result: WorkloadResult, given: Reliability | None) -> TrainingGoodput:
+    """Return what is left of a running training's rate."""
+    inputs = _assumptions(result.cards, given or Reliability())
+    mtbf, mttr, checkpoint, restart = (entry.seconds for entry in inputs)
+    found = model.goodput(result.tokens_per_second, mtbf, mttr, checkpoint=checkpoint, restart=restart)
+    figures = {
+        "goodputTokensPerSecondPerCard": decimal(float(found.tokens_per_second) / result.cards),
+        "availabilityPercent": decimal(100.0 * float(found.availability)),
+        "checkpointIntervalSeconds": decimal(float(found.checkpoint_interval_seconds)),
+        "wastePercent": decimal(100.0 * float(found.waste)),
+    }
+    return TrainingGoodput(figures, inputs)
+
+
+def _assumptions(cards: int, given: Reliability) -> tuple[Assumption, ...]:
+    scaled = f"{_CLUSTER}: 13.8 h for 8,192 NPUs on a Clos; that it goes by cards is assumed"
+    rows = (
+        ("mtbf", "MTBF", given.mtbf_hours, 3600.0, model.job_mtbf(cards), "assumed", scaled),
+        ("mttr", "MTTR", given.mttr_minutes, 60.0, model.MTTR_SECONDS, "published", _CLUSTER),
+        ("checkpoint", "checkpoint", given.checkpoint_seconds, 1.0, model.CHECKPOINT_SECONDS, "assumed", "no source"),
+        (
+            "restart",
+            "restart",
+            given.restart_seconds,
+            1.0,
+            model.RESTART_SECONDS,
+            "published",
+            "the vendor's reliability report, in the press: below 10 min",
+        ),
+    )
+    return tuple(
+        Assumption(key, label, usual, status, source)
+        if value is None
+        else Assumption(key, label, value * unit, "scenario", "reliability of the scenario")
+        for key, label, value, unit, usual, status, source in rows
+    )
