@@ -58,7 +58,7 @@ def prefill_step(
     moved: Number = 0.0
     sent: Number = 0.0
     for group in pool.architecture.kinds:
-        parts, work, wire = _layer(pool, group, tokens, context, filled, cached)
+        parts, work, wire = _layer(pool, group, tokens, context, filled=filled, cached=cached)
         compute = sum(seconds for cause, seconds in parts.items() if cause != "exchange")
         exchange = parts["exchange"]
         one = one + group.count * (compute + exchange)
@@ -88,7 +88,7 @@ def prefill_step(
 
 
 def _layer(
-    pool: Pool, group: LayerGroup, tokens: Number, context: Number, filled: Number, cached: Number
+    pool: Pool, group: LayerGroup, tokens: Number, context: Number, *, filled: Number, cached: Number
 ) -> tuple[dict[str, Number], Work, Number]:
     """Return a layer's seconds by cause, its FLOPs and bytes on a mean rank, and the bytes on its ports."""
     stack, hardware, hidden = pool.stack, pool.hardware, pool.architecture.hidden

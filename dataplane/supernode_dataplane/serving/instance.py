@@ -106,8 +106,8 @@ class Instance:
     """
 
     __slots__ = ("_admissions", "_admitted", "_arrived", "_chunked", "_decoders", "_engine", "_events", "_groups",
-                 "_home", "_jobs", "_ledger", "_memory", "_number", "_partial", "_prompt_tokens", "_query", "_run", "_times",
-                 "_waited", "end", "load", "meter")  # fmt: skip
+                 "_home", "_jobs", "_ledger", "_memory", "_number", "_partial", "_prompt_tokens", "_query", "_run",
+                 "_times", "_waited", "end", "load", "meter")  # fmt: skip
 
     def __init__(
         self, engine: Engine, times: StepTimes, jobs: Jobs, ledger: Ledger, *, query_tokens: int, prefix_tokens: int

@@ -122,7 +122,7 @@ class _Loop:
     ) -> None:
         count, clients = len(requests), requests.concurrency
         self._closed = clients is not None
-        self.sent = requests.arrivals.tolist()
+        self.sent: list[float] = requests.arrivals.tolist()
         self._unsent = count if clients is None else min(clients, count)
         self._forward, self._stages = forward, stages
         self._instances = [instance for stage in stages for instance in stage.instances]
