@@ -3,7 +3,9 @@
     instance   the smallest group of dies that serves alone: one set of expert ranks, else one tensor group
     pool       its dies / dies of an instance, all instances alike
 
-The first nodes by rank read prompts when a deployment is disaggregated; all others decode.
+The first nodes by rank read prompts when a deployment is disaggregated; all others decode. Numbers that decide no
+layout (lengths, load, prompts, shares, accepted drafts, imbalance) may be arrays where rates are computed from a plan
+(:mod:`supernode_dataplane.sweeping`); what is read from a workload has numbers only.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from supernode_dataplane.capacity import MEMORY_FRACTION, Capacity, capacity_of,
 from supernode_dataplane.deployment import Experts, Pool, Precision, Speculation, Streams
 from supernode_dataplane.hardware import Hardware
 from supernode_dataplane.inference import InferenceSpec, Mode
+from supernode_dataplane.numeric import Number
 from supernode_dataplane.stacks import load_stack
 from supernode_dataplane.state import Problem
 
@@ -105,17 +108,18 @@ class Deployment:
         return tuple(pool for pool in (self.prefill, self.decode) if pool is not None)
 
     @property
-    def sequences(self) -> float:
+    def sequences(self) -> Number:
         """Running on each tensor group of the decode pool when all of its instances work; 0 without one."""
         return 0.0 if self.decode is None else sequences_per_group(self.plan, self.decode, self.decode.instances)
 
 
-def sequences_per_group(plan: DeploymentPlan, decode: RolePool, instances: int) -> float:
+def sequences_per_group(plan: DeploymentPlan, decode: RolePool, instances: int) -> Number:
     """Return the sequences of each tensor group when so many instances share the load."""
     pool = decode.pool
     if plan.sequences_per_card is not None:
         return plan.sequences_per_card * float(pool.tensor) / decode.dies_per_card
-    return (plan.concurrency or 0) / (float(pool.groups) * instances)
+    concurrency = 0 if plan.concurrency is None else plan.concurrency
+    return concurrency / (float(pool.groups) * instances)
 
 
 def deployment_of(
@@ -131,17 +135,17 @@ def deployment_of(
         return error.problem
 
 
-def inference_spec(deployment: Deployment, sequences: float | None = None) -> InferenceSpec:
+def inference_spec(deployment: Deployment, sequences: Number | None = None) -> InferenceSpec:
     """Return what one instance of each pool runs; ``sequences`` of a tensor group, else as planned."""
     plan = deployment.plan
     return InferenceSpec(
         mode=plan.mode,
-        input_tokens=float(plan.input_tokens),
-        output_tokens=float(plan.output_tokens),
+        input_tokens=1.0 * plan.input_tokens,
+        output_tokens=1.0 * plan.output_tokens,
         decode=None if deployment.decode is None else deployment.decode.pool,
         prefill=None if deployment.prefill is None else deployment.prefill.pool,
         sequences=deployment.sequences if sequences is None else sequences,
-        prompts=float(plan.prompts),
+        prompts=1.0 * plan.prompts,
         cached_share=plan.cached_share,
         memory_fraction=plan.memory_fraction,
     )
@@ -169,16 +173,18 @@ def memory_problem(deployment: Deployment) -> Problem | None:
     return None
 
 
-def pool_capacity(deployment: Deployment, found: RolePool) -> tuple[Capacity, float]:
+def pool_capacity(deployment: Deployment, found: RolePool) -> tuple[Capacity, Number]:
     """Return the HBM of a die of the pool, and how many sequences of full length a tensor group has to hold."""
     plan, pool, fraction = deployment.plan, found.pool, deployment.plan.memory_fraction
-    new = 0.0
+    new: Number = 0.0
+    held: Number
+    context: Number
     if found.role == "prefill" or plan.mode == "Colocated":
         new = plan.prompts * plan.input_tokens * (1.0 - plan.cached_share)
     if found.role == "prefill":
-        held, context = float(plan.prompts), float(plan.input_tokens)
+        held, context = 1.0 * plan.prompts, 1.0 * plan.input_tokens
     else:
-        held, context = deployment.sequences, float(plan.input_tokens + plan.output_tokens)
+        held, context = deployment.sequences, 1.0 * (plan.input_tokens + plan.output_tokens)
     return capacity_of(pool, context, tokens_in_flight=new, memory_fraction=fraction), held
 
 

@@ -8,6 +8,7 @@ way between both sets the rate.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -15,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supernode_dataplane.communication import LinkView
-from supernode_dataplane.deployment_plan import Deployment, RolePool
+from supernode_dataplane.deployment_plan import Deployment, Role, RolePool
 from supernode_dataplane.fabric import Fabric, plane_share
 from supernode_dataplane.placing import Placed, names
 from supernode_dataplane.pool_links import PoolLinks, pool_links
-from supernode_dataplane.pool_rates import Rates, deployment_rates
+from supernode_dataplane.pool_rates import PoolRates, Rates, deployment_rates
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.runs import DieLoads, Run
 
-__all__ = ["InferenceRun", "run_deployment"]
+__all__ = ["InferenceRun", "PlacedPools", "placed_pools", "run_deployment"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -80,18 +81,10 @@ class _Solution:
 
 def run_deployment(fabric: Fabric, placed: Placed, deployment: Deployment, free: FloatArray | None) -> InferenceRun:
     """Return the pace of a placed deployment; ``free`` (servers, planes) is the uplinks' share that others leave."""
-    profile, job = fabric.profile, placed.dies
+    job = placed.dies
+    links = tuple(None if array is None else array.tobytes() for array in _links(fabric, placed, free))
+    solution = _solve(fabric.profile, deployment, job.tobytes(), fabric.healthy[job].tobytes(), links)
     up = fabric.ports[job] & placed.links
-    ports: FloatArray | None = None
-    if not up.all():
-        ports = np.zeros((profile.dies, profile.planes))
-        ports[job] = up
-    share = None
-    if profile.has_bus_between_servers:
-        active = np.bincount(job // profile.dies_per_server, minlength=profile.servers).astype(np.float64)
-        share = plane_share(fabric, active, free)
-    links = tuple(None if array is None else array.tobytes() for array in (ports, share))
-    solution = _solve(profile, deployment, job.tobytes(), fabric.healthy[job].tobytes(), links)
     return InferenceRun(
         tokens_per_second=0.0 if solution.rates is None else solution.rates.tokens_per_second,
         pace_seconds=float("inf") if solution.rates is None else solution.rates.step_seconds,
@@ -109,6 +102,74 @@ def run_deployment(fabric: Fabric, placed: Placed, deployment: Deployment, free:
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedPools:
+    """A deployment's pools on the dies and links that they have, whatever they serve."""
+
+    profile: Profile
+    dies: IntArray
+    parts: tuple[_Part, ...]
+    between: PoolLinks | None
+    """Of all dies, where one pool hands caches to the other."""
+    linked: Deployment
+    """On the hardware that its links and its packing leave, lost instances counted in."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether every pair that must talk has a plane."""
+        between = self.between
+        return all(part.moves for part in self.parts) and (
+            between is None or min(between.node_share, between.pod_share) > 0
+        )
+
+    @property
+    def instances(self) -> dict[Role, int]:
+        """Whole instances of each pool."""
+        return {part.found.role: int(np.count_nonzero(part.whole)) for part in self.parts}
+
+    @property
+    def runs(self) -> bool:
+        """Whether anything can be served at all."""
+        return self.moves and all(self.instances.values())
+
+    def port_bytes(self, pools: Mapping[Role, PoolRates]) -> tuple[FloatArray, FloatArray]:
+        """Return what the ports of each die send and receive, (dies of the deployment, planes), at these rates."""
+        return _readings(self, pools).ports
+
+
+def placed_pools(fabric: Fabric, placed: Placed, deployment: Deployment, free: FloatArray | None) -> PlacedPools:
+    """Return a deployment on its dies; ``free`` as in :func:`run_deployment`."""
+    profile, ports, share = fabric.profile, *_links(fabric, placed, free)
+    return _placed_pools(profile, deployment, placed.dies, fabric.healthy[placed.dies], (ports, share))
+
+
+def _placed_pools(
+    profile: Profile,
+    deployment: Deployment,
+    dies: IntArray,
+    works: BoolArray,
+    links: tuple[FloatArray | None, FloatArray | None],
+) -> PlacedPools:
+    view = LinkView(profile, *links)
+    parts = _parts(view, dies, works, deployment)
+    between = pool_links(view, dies[None, :]) if len(parts) > 1 else None
+    return PlacedPools(profile, dies, parts, between, _linked(deployment, parts, between))
+
+
+def _links(fabric: Fabric, placed: Placed, free: FloatArray | None) -> tuple[FloatArray | None, FloatArray | None]:
+    """Return which ports of the machine the job has and what is left of uplinks between servers; None where all is."""
+    profile, job = fabric.profile, placed.dies
+    up = fabric.ports[job] & placed.links
+    ports: FloatArray | None = None
+    if not up.all():
+        ports = np.zeros((profile.dies, profile.planes))
+        ports[job] = up
+    if not profile.has_bus_between_servers:
+        return ports, None
+    active = np.bincount(job // profile.dies_per_server, minlength=profile.servers).astype(np.float64)
+    return ports, plane_share(fabric, active, free)
+
+
 @lru_cache(maxsize=64)
 def _solve(
     profile: Profile, deployment: Deployment, job: bytes, healthy: bytes, links: tuple[bytes | None, ...]
@@ -116,22 +177,23 @@ def _solve(
     """Solve one deployment; places, faults and neighbours change seldom, so the last ones are kept."""
     dies, works = np.frombuffer(job, dtype=np.int64), np.frombuffer(healthy, dtype=np.bool_)
     ports, share = links
-    view = LinkView(
+    found = _placed_pools(
         profile,
-        None if ports is None else np.frombuffer(ports).reshape(profile.dies, profile.planes),
-        None if share is None else np.frombuffer(share).reshape(profile.servers, profile.servers, profile.planes),
+        deployment,
+        dies,
+        works,
+        (
+            None if ports is None else np.frombuffer(ports).reshape(profile.dies, profile.planes),
+            None if share is None else np.frombuffer(share).reshape(profile.servers, profile.servers, profile.planes),
+        ),
     )
-    parts = _parts(view, dies, works, deployment)
-    between = pool_links(view, dies[None, :]) if len(parts) > 1 else None
-    moves = all(part.moves for part in parts) and (between is None or min(between.node_share, between.pod_share) > 0)
-    rates = whole = None
-    if moves and all(part.whole.any() for part in parts):
-        counts = {part.found.role: int(np.count_nonzero(part.whole)) for part in parts}
-        linked = _linked(deployment, parts, between)
-        rates = deployment_rates(linked, counts.get("prefill", 0), counts.get("decode", 0))
-        pools = {found.role: replace(found, instances=counts[found.role]) for found in linked.pools}
-        whole = replace(linked, prefill=pools.get("prefill"), decode=pools.get("decode"))
-    return replace(_readings(profile, dies, parts, between, moves=moves, rates=rates), linked=whole)
+    if not found.runs:
+        return _readings(found, None)
+    counts, linked = found.instances, found.linked
+    rates = deployment_rates(linked, counts.get("prefill", 0), counts.get("decode", 0))
+    pools = {pool.role: replace(pool, instances=counts[pool.role]) for pool in linked.pools}
+    whole = replace(linked, prefill=pools.get("prefill"), decode=pools.get("decode"))
+    return replace(_readings(found, rates.pools), rates=rates, linked=whole)
 
 
 def _parts(view: LinkView, job: IntArray, works: BoolArray, deployment: Deployment) -> tuple[_Part, ...]:
@@ -164,35 +226,28 @@ def _linked(deployment: Deployment, parts: tuple[_Part, ...], between: PoolLinks
     return replace(deployment, prefill=pools.get("prefill"), decode=pools.get("decode"))
 
 
-def _readings(
-    profile: Profile,
-    job: IntArray,
-    parts: tuple[_Part, ...],
-    between: PoolLinks | None,
-    *,
-    moves: bool,
-    rates: Rates | None,
-) -> _Solution:
-    """Return what each die and port reads."""
+def _readings(found: PlacedPools, pools: Mapping[Role, PoolRates] | None) -> _Solution:
+    """Return what each die and port reads; ``pools`` is None while nothing moves."""
+    profile, job, parts, between = found.profile, found.dies, found.parts, found.between
     local, remote = np.zeros((job.size, profile.planes)), np.zeros((job.size, profile.planes))
     working = np.zeros(job.size, dtype=np.bool_)
     columns = np.zeros((5, job.size))
     for part in parts:
-        if rates is None:
+        if pools is None:
             break
-        found = rates.pools[part.found.role]
+        rates = pools[part.found.role]
         scale = part.working[:, None].astype(np.float64)
-        exchanged, reduced = (sum(getattr(w, name) for w in found.work) for name in ("exchanged", "reduced"))
+        exchanged, reduced = (sum(getattr(w, name) for w in rates.work) for name in ("exchanged", "reduced"))
         local[part.at] = (exchanged * part.groups.local + reduced * part.tensor.local) * scale
         remote[part.at] = (exchanged * part.groups.remote + reduced * part.tensor.remote) * scale
         working[part.at] = part.working
         for row, name in enumerate(("busy", "cube", "vector", "hbm")):
-            columns[row, part.at] = min(1.0, sum(getattr(work, name) for work in found.work))
-        columns[4, part.at] = max(profile.hbm_idle_bytes, found.used_bytes)
+            columns[row, part.at] = min(1.0, sum(getattr(work, name) for work in rates.work))
+        columns[4, part.at] = max(profile.hbm_idle_bytes, rates.used_bytes)
     nothing = np.zeros_like(local)
     near = away = (nothing, nothing)
-    if between is not None and rates is not None:
-        near, away = _handed(profile, job, parts, between, rates)
+    if between is not None and pools is not None:
+        near, away = _handed(profile, job, parts, between, pools)
     uplinks = []
     for far in away:
         beyond = np.zeros((profile.servers, profile.planes))
@@ -200,17 +255,17 @@ def _readings(
         uplinks.append(beyond)
     return _Solution(
         parts=parts,
-        moves=moves,
-        rates=rates,
+        moves=found.moves,
+        rates=None,
         working=working,
         ports=(local + remote + near[0] + away[0], local + remote + near[1] + away[1]),
         uplinks=(uplinks[0], uplinks[1]),
-        loads=None if rates is None else DieLoads(*columns),
+        loads=None if pools is None else DieLoads(*columns),
     )
 
 
 def _handed(
-    profile: Profile, job: IntArray, parts: tuple[_Part, ...], between: PoolLinks, rates: Rates
+    profile: Profile, job: IntArray, parts: tuple[_Part, ...], between: PoolLinks, pools: Mapping[Role, PoolRates]
 ) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
     """Return the caches on each port, (sent, received) inside servers and (sent, received) between them.
 
@@ -220,7 +275,7 @@ def _handed(
     away: list[FloatArray] = []
     prefill, decode = parts
     for mine, other, name in ((prefill, decode, "sent"), (decode, prefill, "received")):
-        each = getattr(rates.pools[mine.found.role], f"{name}_bytes_per_second")
+        each = getattr(pools[mine.found.role], f"{name}_bytes_per_second")
         partners = other.dies[other.working]
         inside, package = (
             np.bincount(partners // per, minlength=profile.dies // per)[mine.dies // per] / partners.size

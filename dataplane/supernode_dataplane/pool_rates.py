@@ -3,12 +3,16 @@
     Prefill, Decode, Colocated   rate of an instance x instances that work
     Disaggregated                requests/s = the least of what prefill, decode and the links between them take
 
-Sequences that a fixed concurrency asks for beyond what the caches hold wait outside and do not count.
+Sequences that a fixed concurrency asks for beyond what the caches hold wait outside and do not count. Where numbers of
+the plan are arrays, so is what follows from them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from supernode_dataplane.capacity import cache_bytes
 from supernode_dataplane.decode import DecodeStep
@@ -23,6 +27,7 @@ from supernode_dataplane.deployment_plan import (
     sequences_per_group,
 )
 from supernode_dataplane.inference import InferencePoint, inference_point
+from supernode_dataplane.numeric import Number, at_least, at_most, choose
 from supernode_dataplane.pool_work import PoolWork, decode_work, prefill_work
 from supernode_dataplane.prefill import PrefillStep
 from supernode_dataplane.state import Bound
@@ -36,14 +41,14 @@ class PoolRates:
 
     work: tuple[PoolWork, ...]
     """Of each phase, already times the share of the time that the pool is in it."""
-    memory: dict[str, float]
+    memory: dict[str, Number]
     """HBM of a die by use, bytes: weights, buffers, activations, caches."""
-    sent_bytes_per_second: float = 0.0
+    sent_bytes_per_second: Number = 0.0
     """Caches that a die hands to the other pool."""
-    received_bytes_per_second: float = 0.0
+    received_bytes_per_second: Number = 0.0
 
     @property
-    def used_bytes(self) -> float:
+    def used_bytes(self) -> Number:
         """HBM in use on a die."""
         return sum(self.memory.values())
 
@@ -52,44 +57,46 @@ class PoolRates:
 class Rates:
     """A deployment's steady state."""
 
-    tokens_per_second: float
-    prompt_tokens_per_second: float
-    ttft_seconds: float
-    tpot_seconds: float
-    sequences: float
+    tokens_per_second: Number
+    prompt_tokens_per_second: Number
+    ttft_seconds: Number
+    tpot_seconds: Number
+    sequences: Number
     """That run on each tensor group of the decode pool."""
-    refused: float
+    refused: Number
     """Share of the concurrency that the caches do not hold."""
     decode: DecodeStep | None
     prefill: PrefillStep | None
     pools: dict[Role, PoolRates]
     """By role, in the order of their dies."""
-    flops_per_second: float
+    flops_per_second: Number
     """Of the model, all instances together: products and uncompressed attention, cached prompt tokens left out."""
     peak: float
     """Of a die in the format that products are computed in, operations per second."""
-    bound: Bound
-    """What the busiest pool's time is mostly made of."""
+    bound: Any
+    """A :data:`Bound`, or an array of them: what the busiest pool's time is mostly made of."""
 
     @property
-    def step_seconds(self) -> float:
+    def step_seconds(self) -> Number:
         """Seconds of a decode step; of a batch in mode Prefill."""
         step = self.decode if self.decode is not None else self.prefill
-        return 0.0 if step is None else float(step.seconds)
+        return 0.0 if step is None else step.seconds
 
 
 def deployment_rates(deployment: Deployment, prefill_instances: int, decode_instances: int) -> Rates:
     """Return what the instances that work make of a deployment whose weights fit."""
     plan, decode = deployment.plan, deployment.decode
-    sequences = wanted = 0.0
+    sequences = step_sequences = refused = 0.0
+    filled: Number = 1.0
     if decode is not None:
         wanted = sequences_per_group(plan, decode, decode_instances)
         capacity, _ = pool_capacity(deployment, decode)
-        sequences = min(wanted, float(capacity.sequences))
-    # A step serves whole sequences: with less than one for each group, some groups have none.
-    step_sequences = max(1.0, sequences) if decode is not None else 0.0
+        sequences = at_most(wanted, capacity.sequences)
+        refused = 1.0 - sequences / wanted
+        # A step serves whole sequences: with less than one for each group, some groups have none.
+        step_sequences = at_least(sequences, 1.0)
+        filled = sequences / step_sequences
     point = inference_point(inference_spec(deployment, step_sequences))
-    filled = sequences / step_sequences if step_sequences else 1.0
     requests, shares = _requests(deployment, point, prefill_instances, decode_instances, filled)
     pools: dict[Role, PoolRates] = {}
     for found, instances in ((deployment.prefill, prefill_instances), (deployment.decode, decode_instances)):
@@ -101,10 +108,10 @@ def deployment_rates(deployment: Deployment, prefill_instances: int, decode_inst
     return Rates(
         tokens_per_second=requests * plan.tokens_per_request,
         prompt_tokens_per_second=0.0 if plan.mode == "Decode" else requests * plan.input_tokens,
-        ttft_seconds=float(point.ttft_seconds),
-        tpot_seconds=float(point.tpot_seconds),
+        ttft_seconds=point.ttft_seconds,
+        tpot_seconds=point.tpot_seconds,
         sequences=sequences,
-        refused=1.0 - sequences / wanted if wanted else 0.0,
+        refused=refused,
         decode=point.decode,
         prefill=point.prefill,
         pools=pools,
@@ -115,31 +122,32 @@ def deployment_rates(deployment: Deployment, prefill_instances: int, decode_inst
 
 
 def _requests(
-    deployment: Deployment, point: InferencePoint, prefill_instances: int, decode_instances: int, filled: float
-) -> tuple[float, dict[str, float]]:
+    deployment: Deployment, point: InferencePoint, prefill_instances: int, decode_instances: int, filled: Number
+) -> tuple[Number, dict[str, Number]]:
     """Return requests per second of the deployment, and the share of its time that each phase takes of its pool."""
     plan = deployment.plan
-    alone = float(point.tokens_per_second) / plan.tokens_per_request
+    alone = point.tokens_per_second / plan.tokens_per_request
     if plan.mode != "Disaggregated":
         instances = prefill_instances if plan.mode == "Prefill" else decode_instances
-        shares = {"decode": float(point.decode_share), "prefill": float(point.prefill_share)}
+        shares = {"decode": point.decode_share, "prefill": point.prefill_share}
         return alone * instances * filled, shares
     assert deployment.prefill is not None
     assert deployment.decode is not None
     seconds = {
-        "prefill": float(point.prefill_share) / alone / prefill_instances,
-        "decode": float(point.decode_share) / alone / decode_instances / filled,
+        "prefill": point.prefill_share / alone / prefill_instances,
+        "decode": point.decode_share / alone / decode_instances / filled,
     }
-    limits = []
+    slowest: Number = 0.0
     for found, instances, step in (
         (deployment.prefill, prefill_instances, point.prefill),
         (deployment.decode, decode_instances, point.decode),
     ):
         assert step is not None
-        wire = float(step.sent_bytes) / _way_out(found.pool) / float(step.seconds)
+        wire = step.sent_bytes / _way_out(found.pool) / step.seconds
         handed = _handed_bytes(deployment.prefill.pool, plan) / (instances * float(found.pool.dies))
-        limits.append(max(seconds[found.role], seconds[found.role] * wire + handed / _way_out(found.pool)))
-    requests = 1.0 / max(limits)
+        links = seconds[found.role] * wire + handed / _way_out(found.pool)
+        slowest = at_least(slowest, at_least(seconds[found.role], links))
+    requests = 1.0 / slowest
     return requests, {role: requests * each for role, each in seconds.items()}
 
 
@@ -147,9 +155,9 @@ def _way_out(pool: Pool) -> float:
     return pool.hardware.pod_bytes_per_second or pool.hardware.rdma_bytes_per_second
 
 
-def _handed_bytes(pool: Pool, plan: DeploymentPlan) -> float:
+def _handed_bytes(pool: Pool, plan: DeploymentPlan) -> Number:
     """Return the caches of one prompt, of all dies of its tensor group together."""
-    return float(cache_bytes(pool, float(plan.input_tokens))) * float(pool.tensor)
+    return cache_bytes(pool, 1.0 * plan.input_tokens) * float(pool.tensor)
 
 
 def _pool_rates(
@@ -157,9 +165,9 @@ def _pool_rates(
     found: RolePool,
     point: InferencePoint,
     *,
-    shares: dict[str, float],
-    requests: float,
-    sequences: float,
+    shares: dict[str, Number],
+    requests: Number,
+    sequences: Number,
 ) -> PoolRates:
     """Return the readings of a die; ``requests`` are those of one instance per second."""
     plan, pool = deployment.plan, found.pool
@@ -168,9 +176,9 @@ def _pool_rates(
     work = []
     if found.role == "decode":
         assert point.decode is not None
-        work.append(decode_work(pool, point.decode, max(1.0, sequences), context).scaled(shares["decode"]))
+        work.append(decode_work(pool, point.decode, at_least(sequences, 1.0), context).scaled(shares["decode"]))
     else:
-        held, context = float(plan.prompts), float(plan.input_tokens)
+        held, context = 1.0 * plan.prompts, 1.0 * plan.input_tokens
     reads_prompts = found.role == "prefill" or plan.mode == "Colocated"
     if reads_prompts:
         assert point.prefill is not None
@@ -179,12 +187,12 @@ def _pool_rates(
         step = prefill_work(pool, point.prefill, new * plan.prompts, cached + new / 2.0)
         work.append(step.scaled(shares["prefill"]))
     memory = {
-        "weights": float(capacity.weights),
-        "buffers": float(capacity.buffers),
-        "activations": float(capacity.activations),
-        "caches": held * float(cache_bytes(pool, context)),
+        "weights": capacity.weights,
+        "buffers": capacity.buffers,
+        "activations": capacity.activations,
+        "caches": held * cache_bytes(pool, context),
     }
-    handed = 0.0
+    handed: Number = 0.0
     if plan.mode == "Disaggregated":
         assert deployment.prefill is not None
         handed = requests * _handed_bytes(deployment.prefill.pool, plan) / float(pool.dies)
@@ -192,22 +200,29 @@ def _pool_rates(
     return PoolRates(tuple(work), memory, handed if sends else 0.0, 0.0 if sends else handed)
 
 
-def _flops_per_request(plan: DeploymentPlan) -> float:
+def _flops_per_request(plan: DeploymentPlan) -> Number:
     model, new = plan.model, 1.0 - plan.cached_share
-    flops = 0.0
+    flops: Number = 0.0
     if plan.mode != "Decode":
         context = plan.input_tokens * (plan.cached_share + new / 2.0)
         flops += plan.input_tokens * new * (model.matmul_flops_per_token + model.attention_flops(context))
     if plan.mode != "Prefill":
         context = plan.input_tokens + plan.output_tokens / 2.0
         flops += plan.output_tokens * (model.matmul_flops_per_token + model.attention_flops(context))
-    return float(flops)
+    return flops
 
 
-def _bound(pools: dict[Role, PoolRates]) -> Bound:
-    totals: dict[Bound, float] = {}
-    busiest = max(pools.values(), key=lambda pool: sum(sum(work.causes.values()) for work in pool.work))
-    for work in busiest.work:
-        for bound, share in work.causes.items():
-            totals[bound] = totals.get(bound, 0.0) + share
-    return max(totals, key=totals.__getitem__)
+def _bound(pools: dict[Role, PoolRates]) -> Any:
+    """Return the cause that has most of the busiest pool's time; the first where several have as much."""
+    most: dict[Bound, Number] = {}
+    busiest: Number = -1.0
+    for pool in pools.values():
+        causes = {bound: sum(work.causes[bound] for work in pool.work) for bound in pool.work[0].causes}
+        busy = sum(sum(work.causes.values()) for work in pool.work)
+        most = {bound: choose(busy > busiest, share, most.get(bound, 0.0)) for bound, share in causes.items()}
+        busiest = at_least(busy, busiest)
+    names: tuple[Bound, ...] = tuple(most)
+    shares = list(most.values())
+    if not any(isinstance(share, np.ndarray) for share in shares):
+        return names[shares.index(max(shares))]
+    return np.array(names)[np.argmax(np.broadcast_arrays(*shares), axis=0)]

@@ -2,6 +2,7 @@
 
 Per second of work of the pool; a pool that waits for another one, or for prompts, does so much less. Waiting is neither
 work nor traffic. All-reduce: the algorithm that is fastest says what travels (2 m / n to each of n, or m to each).
+Sequences, tokens and context may be arrays, as the step's numbers then are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from supernode_dataplane.constants import COLLECTIVE_VECTOR_SHARE
 from supernode_dataplane.decode import DecodeStep
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.exchange import halving_doubling_seconds, one_shot_seconds, ring_seconds
+from supernode_dataplane.numeric import Number, at_least, at_most, choose
 from supernode_dataplane.prefill import PrefillStep
 from supernode_dataplane.state import Bound
 
@@ -26,19 +28,19 @@ _COLLECTIVES = ("dispatch", "combine", "exchange", "all_reduce")
 class PoolWork:
     """Shares are of the time that the pool works; bytes are per second of it, of one die."""
 
-    seconds: float
-    busy: float
-    cube: float
-    vector: float
-    hbm: float
-    exchanged: float
+    seconds: Number
+    busy: Number
+    cube: Number
+    vector: Number
+    hbm: Number
+    exchanged: Number
     """Bytes that a die sends evenly to its expert ranks, itself counted in."""
-    reduced: float
+    reduced: Number
     """The same to its tensor group."""
-    causes: Mapping[Bound, float]
+    causes: Mapping[Bound, Number]
     """Shares of the time by what bounds them."""
 
-    def scaled(self, share: float) -> PoolWork:
+    def scaled(self, share: Number) -> PoolWork:
         """Return the work of a pool that works a share of the time."""
         return PoolWork(
             self.seconds,
@@ -52,9 +54,9 @@ class PoolWork:
         )
 
 
-def decode_work(pool: Pool, step: DecodeStep, sequences: float, context: float) -> PoolWork:
+def decode_work(pool: Pool, step: DecodeStep, sequences: Number, context: Number) -> PoolWork:
     """Return what a die does in decode steps of ``sequences`` on each tensor group."""
-    queries = float(pool.speculation.queries)
+    queries = pool.speculation.queries
     core = sum(
         group.count * group.attention.decode_core_flops(context) * sequences * queries / pool.tensor
         for group in pool.architecture.kinds
@@ -62,7 +64,7 @@ def decode_work(pool: Pool, step: DecodeStep, sequences: float, context: float) 
     return _work(pool, step, core, sequences * queries)
 
 
-def prefill_work(pool: Pool, step: PrefillStep, tokens: float, context: float) -> PoolWork:
+def prefill_work(pool: Pool, step: PrefillStep, tokens: Number, context: Number) -> PoolWork:
     """Return what a die does in batches of ``tokens`` new prompt tokens of a tensor group at a mean context."""
     core = sum(
         group.count * group.attention.prefill_core_flops(context) * tokens / pool.tensor
@@ -71,14 +73,14 @@ def prefill_work(pool: Pool, step: PrefillStep, tokens: float, context: float) -
     return _work(pool, step, core, tokens)
 
 
-def _work(pool: Pool, step: DecodeStep | PrefillStep, core_flops: float, tokens: float) -> PoolWork:
-    hardware, stack, causes, seconds = pool.hardware, pool.stack, step.breakdown, float(step.seconds)
-    products = max(0.0, float(step.flops) - core_flops)
+def _work(pool: Pool, step: DecodeStep | PrefillStep, core_flops: Number, tokens: Number) -> PoolWork:
+    hardware, stack, causes, seconds = pool.hardware, pool.stack, step.breakdown, step.seconds
+    products = at_least(step.flops - core_flops, 0.0)
     peak, core_peak = hardware.peak(pool.precision.activations), hardware.peak("bf16")
     cores = sum(causes.get(cause, 0.0) for cause in _CORES) + causes.get("draft", 0.0)
     collectives = sum(causes.get(cause, 0.0) for cause in _COLLECTIVES)
     vector = causes["vector"]
-    moved = float(step.hbm_bytes) / hardware.hbm_bytes_per_second
+    moved = step.hbm_bytes / hardware.hbm_bytes_per_second
     computed = products / peak + core_flops / core_peak
     by_hbm = moved / stack.hbm_efficiency > products / (peak * stack.gemm_efficiency) + core_flops / (
         core_peak * stack.attention_efficiency
@@ -86,25 +88,28 @@ def _work(pool: Pool, step: DecodeStep | PrefillStep, core_flops: float, tokens:
     spread = float(pool.expert) > 1
     far = spread and (stack.all_over_rdma or float(pool.expert) > hardware.dies_per_server)
     over_rdma = not hardware.pod_bytes_per_second and (far or float(pool.tensor) > hardware.dies_per_server)
-    bounds: dict[Bound, float] = {"Compute": 0.0, "HBM": 0.0, "Bus": 0.0, "RDMA": 0.0}
-    bounds["HBM" if by_hbm else "Compute"] += cores
-    bounds["RDMA" if over_rdma else "Bus"] += collectives
-    bounds["Compute"] += vector + sum(causes.get(cause, 0.0) for cause in ("fixed", "host", "waiting"))
+    rest = vector + sum(causes.get(cause, 0.0) for cause in ("fixed", "host", "waiting"))
+    bounds: dict[Bound, Number] = {
+        "Compute": choose(by_hbm, 0.0, cores) + rest,
+        "HBM": choose(by_hbm, cores, 0.0),
+        "Bus": 0.0 if over_rdma else collectives,
+        "RDMA": collectives if over_rdma else 0.0,
+    }
     return PoolWork(
         seconds=seconds,
-        busy=min(1.0, (cores + vector + collectives) / seconds),
-        cube=min(1.0, computed / seconds),
-        vector=min(1.0, (vector + collectives * COLLECTIVE_VECTOR_SHARE) / seconds),
-        hbm=min(1.0, moved / seconds),
-        exchanged=_exchanged(pool, float(step.sent_bytes)) / seconds,
+        busy=at_most((cores + vector + collectives) / seconds, 1.0),
+        cube=at_most(computed / seconds, 1.0),
+        vector=at_most((vector + collectives * COLLECTIVE_VECTOR_SHARE) / seconds, 1.0),
+        hbm=at_most(moved / seconds, 1.0),
+        exchanged=_exchanged(pool, step.sent_bytes) / seconds,
         reduced=_reduced(pool, tokens) / seconds,
         causes={bound: part / seconds for bound, part in bounds.items()},
     )
 
 
-def _exchanged(pool: Pool, sent: float) -> float:
+def _exchanged(pool: Pool, sent: Number) -> Number:
     """Return what ranks send to all, from what leaves their package by any wire."""
-    if float(pool.expert) <= 1 or sent <= 0:
+    if float(pool.expert) <= 1:
         return 0.0
     if pool.stack.all_over_rdma and not pool.hardware.pod_bytes_per_second:
         return 0.0  # nothing of it takes a port of the bus
@@ -113,13 +118,13 @@ def _exchanged(pool: Pool, sent: float) -> float:
     return sent / outside if outside else 0.0
 
 
-def _reduced(pool: Pool, tokens: float) -> float:
+def _reduced(pool: Pool, tokens: Number) -> Number:
     ranks, hardware = float(pool.tensor), pool.hardware
     if ranks <= 1:
         return 0.0
     size = 2.0 * tokens * pool.architecture.hidden
-    halves = min(ring_seconds(hardware, size, ranks), halving_doubling_seconds(hardware, size, ranks))
-    volume = ranks if one_shot_seconds(hardware, size, ranks, pool.stack) < halves else 2.0
+    halves = at_most(ring_seconds(hardware, size, ranks), halving_doubling_seconds(hardware, size, ranks))
+    volume = choose(one_shot_seconds(hardware, size, ranks, pool.stack) < halves, ranks, 2.0)
     spread = float(pool.expert) > 1
     times = sum(group.count * (1 if group.feed_forward.is_moe and spread else 2) for group in pool.architecture.kinds)
     return times * size * volume
