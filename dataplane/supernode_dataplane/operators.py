@@ -3,8 +3,9 @@
     compute = FLOPs / (peak x efficiency x share of the cores)      memory = bytes / (HBM bandwidth x efficiency)
     products with weights   (compute^k + memory^k)^(1/k)             attention core   max(compute, memory)
 
-Between both regimes a product takes longer than either (``KNEE``). HBM is shared between streams, never split; only cores are. Work of a layer is split over the tensor group; key and
-value projections are replicated where the group has more dies than there are key-value heads.
+Between both regimes a product takes longer than either (``KNEE``). HBM is shared between streams, never split; only
+cores are. Work of a layer is split over the tensor group; key and value projections are replicated where the group has
+more dies than there are key-value heads.
 """
 
 from __future__ import annotations
