@@ -142,7 +142,7 @@ class _TellingExporter(SpanExporter):
         self._works: bool | None = None
         self._closed = False
         self._words = _LastWords()
-        _EXPORTER_LOG.addFilter(self._words)
+        _EXPORTER_LOG.filters.insert(0, self._words)  # before the SDK's own, which hides what was said a minute ago
         _QUEUE_LOG.addFilter(_is_exception)
         self._inner = OTLPSpanExporter(
             endpoint=config.target,
