@@ -32,6 +32,8 @@ _BOUNDS: Final = {
     "l2PortsPerChip": 1024,
 }
 """Largest values of what arrays are made of."""
+_MAY_BE_ZERO: Final = frozenset({"cpuGigabytesPerSecond"})
+"""What is traffic and no hardware: there may be none."""
 
 
 @cache
@@ -79,9 +81,11 @@ def _value(key: str, value: Any, whole: bool, factor: float) -> int | float | st
         return str(value)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     most = _BOUNDS.get(key, _LARGEST)
-    if not number or not math.isfinite(value) or not 0 < value <= most or (whole and value != int(value)):
+    least = "at least 0" if key in _MAY_BE_ZERO else "above 0"
+    enough = number and (value > 0 or (value == 0 and key in _MAY_BE_ZERO))
+    if not number or not math.isfinite(value) or not enough or value > most or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
-        raise InvalidFigureError(key, f"must be {kind} above 0 and at most {most:g}, not {str(value)[:40]}")
+        raise InvalidFigureError(key, f"must be {kind} {least} and at most {most:g}, not {str(value)[:40]}")
     return int(value) if whole else float(value) * factor
 
 
@@ -96,6 +100,19 @@ def _check(profile: Profile) -> None:
             f"is {profile.uplinks_per_l1}, and an L1 chip has one for each of {profile.l2_chips_per_plane} L2 chips"
         )
         raise InvalidFigureError("uplinksPerL1", f"{message} of its plane; change l2ChipsPerPlane too")
+    _check_cpus(profile)
+
+
+def _check_cpus(profile: Profile) -> None:
+    """Check that CPUs can send what they are said to send."""
+    most, sent = profile.most_cpu_bytes_per_second / 1e9, profile.cpu_bytes_per_second / 1e9
+    if sent <= most:
+        return
+    name = "cpuGigabytesPerSecond"
+    if not most:
+        raise InvalidFigureError(name, f"the CPUs of {profile.name} are not on a bus between servers: leave it out")
+    cpus = f"{profile.cpus_per_server} CPUs of a server send {most / profile.cpus_per_server:g} GB/s each"
+    raise InvalidFigureError(name, f"is {sent:g}, and the {cpus}: give at most {most:g}")
 
 
 def _camel(key: str) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from supernode_dataplane.constants import LINK_EFFICIENCY, POD_EFFICIENCY
 from supernode_dataplane.profile import Profile
 
-__all__ = ["Cost", "LinkView", "data_cost", "pipeline_cost", "tensor_cost"]
+__all__ = ["Cost", "Incast", "LinkView", "data_cost", "incast_of", "pipeline_cost", "tensor_cost"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -54,6 +54,20 @@ class Cost:
     remote_groups: int = 0
     """Groups that span servers."""
     groups: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Incast:
+    """Bytes on their way to the hottest member of each group, per byte that every member sends it; by position."""
+
+    size: int
+    """Members of a group."""
+    hot: BoolArray
+    """Shape (positions, 1): which positions are the hottest of their group."""
+    ports: FloatArray
+    """On the ports of the sender, (positions, planes or 1); what stays in its package takes none."""
+    uplinks: FloatArray
+    """The part of them that leaves the server over the bus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +200,26 @@ def tensor_cost(view: LinkView, grid: IntArray) -> Cost:
         rdma=any_remote and not profile.has_bus_between_servers,
         remote_groups=int(np.count_nonzero(pairs.remote.any(axis=(1, 2)))),
         groups=len(groups),
+    )
+
+
+def incast_of(view: LinkView, groups: IntArray) -> Incast:
+    """Return the way to the hottest member of each of ``groups`` (groups, members): the first one of each is it.
+
+    Which rank has the hottest experts no source says, and it differs by layer; one of each group stands for all.
+    """
+    pairs = _pairs(view, groups, groups[:, :1])
+    planes = pairs.weights.shape[-1]
+    outside = np.where(pairs.remote[..., None], pairs.weights, 0.0)
+    if not view.profile.has_bus_between_servers:
+        outside = np.zeros_like(outside)
+    hot = np.zeros(groups.shape, dtype=np.bool_)
+    hot[:, 0] = True
+    return Incast(
+        size=groups.shape[1],
+        hot=hot.reshape(-1, 1),
+        ports=pairs.weights.reshape(-1, planes),
+        uplinks=outside.reshape(-1, planes),
     )
 
 

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from supernode_dataplane.fabric import Fabric
+from supernode_dataplane.fabric import Fabric, cpu_traffic
+from supernode_dataplane.optics import lit_modules
 from supernode_dataplane.placing import Placed
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.runs import Run
@@ -68,11 +69,12 @@ def device_state(fabric: Fabric, placed: Sequence[Placed], runs: Sequence[Run | 
 
 
 def fabric_state(fabric: Fabric, runs: Sequence[Run | None]) -> FabricState:
-    """Return what switch chips and uplinks read; traffic is spread evenly over the uplinks that are up."""
+    """Return what switch chips, optics and uplinks read; traffic is spread evenly over the uplinks that are up."""
     profile = fabric.profile
     chips, ports = profile.l1_chips, profile.uplinks_per_l1
     up = fabric.uplinks.reshape(chips, ports)
-    leaving, coming = np.zeros((profile.servers, profile.planes)), np.zeros((profile.servers, profile.planes))
+    leaving = cpu_traffic(fabric)
+    coming = leaving.copy()
     for run in runs:
         if run is not None:
             leaving += run.uplink_tx_bytes_per_second
@@ -89,16 +91,18 @@ def fabric_state(fabric: Fabric, runs: Sequence[Run | None]) -> FabricState:
         way.reshape(profile.servers, -1, ports).sum(axis=0).reshape(-1) if wired else np.zeros(0) for way in (tx, rx)
     )
     l1_up = fabric.l1.reshape(-1)
+    l2_up = up.reshape(profile.servers, -1, ports).any(axis=0).reshape(-1) if wired else np.zeros(0, dtype=np.bool_)
     return FabricState(
         uplink_up=up,
         uplink_tx_bytes_per_second=tx,
         uplink_rx_bytes_per_second=rx,
         l1_up=l1_up,
-        l2_up=up.reshape(profile.servers, -1, ports).any(axis=0).reshape(-1) if wired else np.zeros(0, dtype=np.bool_),
+        l2_up=l2_up,
+        optics_up=lit_modules(profile, up),
         l2_rx_bytes_per_second=from_l1,
         l2_tx_bytes_per_second=to_l1,
         l1_power_watts=np.where(l1_up, profile.switch_chip_watts, 0.0),
-        l2_power_watts=np.full(profile.l2_chips, profile.switch_chip_watts),
+        l2_power_watts=np.where(l2_up, profile.switch_chip_watts, 0.0) if wired else np.zeros(profile.l2_chips),
     )
 
 

@@ -3,6 +3,7 @@
     DataplaneError
     ├── ProfileNotFoundError   reason ProfileNotFound: no such hardware profile
     ├── InvalidFigureError     a figure of a machine that cannot be changed so
+    ├── ImpossibleFailureError a failure of what a machine does not have
     ├── StackNotFoundError     reason InvalidObject: no such software stack
     └── ModelError
         ├── ModelNotFoundError     reason ModelNotFound: no such name in the catalogue
@@ -19,6 +20,7 @@ from typing import Literal
 
 __all__ = [
     "DataplaneError",
+    "ImpossibleFailureError",
     "InvalidFigureError",
     "InvalidModelError",
     "ModelError",
@@ -55,6 +57,19 @@ class InvalidFigureError(DataplaneError):
 
     def __init__(self, figure: str, message: str) -> None:
         self.figure = figure[:64]
+        super().__init__(message)
+
+
+class ImpossibleFailureError(DataplaneError):
+    """A failure of something that the machine does not have.
+
+    ``kind`` is the field of Failures, ``index`` the entry (None: the whole kind), ``part`` the number that is wrong.
+    """
+
+    def __init__(self, kind: str, index: int | None, part: str, message: str) -> None:
+        self.kind = kind
+        self.index = index
+        self.part = part
         super().__init__(message)
 
 

@@ -4,23 +4,39 @@ A die has one port on each plane. Inside a server the ports of a plane meet in i
 through the L1 chip's uplinks, of which port j is wired to L2 chip j of that plane. So a pair of dies keeps a plane
 while both ports and L1 chips work, and across servers the share of L2 chips that both servers reach. Nothing here is
 stored for all pairs: pairs are computed on demand.
+
+CPUs have no ports of their own here: what they send over the bus takes from the uplinks of their server, evenly from
+all that are up. The figure is what they do send, so dies get what is left; where little is left both get a half.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from supernode_dataplane.constants import POD_EFFICIENCY
 from supernode_dataplane.machine import ServerInput
 from supernode_dataplane.profile import Profile
 
-__all__ = ["Fabric", "build_fabric", "pair_bandwidth", "plane_share"]
+__all__ = [
+    "Fabric",
+    "TierBandwidth",
+    "build_fabric",
+    "cpu_share",
+    "cpu_traffic",
+    "pair_bandwidth",
+    "plane_share",
+    "tier_bandwidth",
+]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+_MOST_CPU_SHARE: Final = 0.5
+"""Of a server's uplinks that CPUs take where less is up than they and the dies ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +92,28 @@ def build_fabric(profile: Profile, servers: Iterable[ServerInput]) -> Fabric:
     return Fabric(profile, healthy.reshape(-1), ports.reshape(-1, planes), uplinks, l1, common)
 
 
+def cpu_traffic(fabric: Fabric) -> FloatArray:
+    """Return what the CPUs of each server send over the bus, and get, bytes per second: shape (servers, planes)."""
+    profile = fabric.profile
+    up = fabric.uplinks.sum(axis=2).astype(np.float64)
+    if not profile.cpu_bytes_per_second or not up.size:
+        return np.zeros((profile.servers, profile.planes))
+    total = up.sum(axis=1, keepdims=True)
+    each = np.divide(profile.cpu_bytes_per_second, total, out=np.zeros_like(total), where=total > 0)
+    traffic: FloatArray = up * np.minimum(each, _MOST_CPU_SHARE * profile.port_bytes_per_second * POD_EFFICIENCY)
+    return traffic
+
+
+def cpu_share(fabric: Fabric) -> FloatArray | None:
+    """Return the share of the uplinks that CPUs leave to dies, (servers, planes); None when they send nothing."""
+    if not fabric.profile.cpu_bytes_per_second:
+        return None
+    traffic = cpu_traffic(fabric)
+    capacity = fabric.uplinks.sum(axis=2) * (fabric.profile.port_bytes_per_second * POD_EFFICIENCY)
+    share: FloatArray = 1.0 - np.divide(traffic, capacity, out=np.zeros_like(traffic), where=capacity > 0)
+    return share
+
+
 def plane_share(fabric: Fabric, active: FloatArray, free: FloatArray | None) -> FloatArray | None:
     """Return the share of a port's rate that a die gets between two servers, (servers, servers, planes).
 
@@ -92,7 +130,28 @@ def plane_share(fabric: Fabric, active: FloatArray, free: FloatArray | None) -> 
         np.minimum(1.0, common * left / senders), (active.size, active.size, fabric.profile.planes)
     )
     used = active > 0
-    return None if (share[used][:, used] >= 1.0).all() else share
+    alone = np.count_nonzero(used) < 2  # nothing of it leaves its server
+    return None if alone or (share[used][:, used] >= 1.0).all() else share
+
+
+@dataclass(frozen=True, slots=True)
+class TierBandwidth:
+    """Nominal bandwidth that remains of each plane, one way, bytes per second: arrays of shape (planes,)."""
+
+    node: FloatArray
+    """Of the die ports that are up: what dies send inside servers and out of them."""
+    pod: FloatArray
+    """Of the uplinks that are up: what leaves servers over the bus; 0 where only RDMA does."""
+
+
+def tier_bandwidth(fabric: Fabric) -> TierBandwidth:
+    """Return what remains of each tier and plane; of a pair of dies :func:`pair_bandwidth` says it."""
+    profile = fabric.profile
+    node = fabric.ports.sum(axis=0) * profile.port_bytes_per_second
+    pod = np.zeros(profile.planes)
+    if fabric.uplinks.size:
+        pod = fabric.uplinks.sum(axis=(0, 2)) * profile.port_bytes_per_second
+    return TierBandwidth(node, pod)
 
 
 def pair_bandwidth(fabric: Fabric, a: int, b: int) -> Mapping[str, float]:

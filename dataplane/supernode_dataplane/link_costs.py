@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from supernode_dataplane.communication import Cost, LinkView, data_cost, pipeline_cost, tensor_cost
+from supernode_dataplane.communication import Cost, Incast, LinkView, data_cost, incast_of, pipeline_cost, tensor_cost
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.profile import Profile
 
@@ -21,6 +22,7 @@ __all__ = ["Groups", "LinkCosts", "groups_of", "link_costs"]
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class LinkCosts:
     """Ring over the dies that share a sequence."""
     expert: Cost = field(default_factory=Cost)
     """All-to-all of an expert group, per byte sent to each member."""
+    incast: Incast | None = None
+    """What of it goes to the hottest member; None without experts."""
     expert_tensor: Cost = field(default_factory=Cost)
     """All-gather of the dies that split an expert, per byte of a shard."""
     expert_data: Cost = field(default_factory=Cost)
@@ -92,13 +96,20 @@ def _with_experts(view: LinkView, grid: IntArray, groups: Groups, costs: LinkCos
     parts = grid.reshape(shape)
     # Members of a group go last for an exchange and second for a ring; loads go back the same way.
     exchange, same = (0, 1, 3, 4, 2), (0, 1, 3, 2, 4)
-    across = tensor_cost(view, parts.transpose(exchange).reshape(stages, -1, ep))
-    across = _at_once(across, ep)
+    members_last = parts.transpose(exchange).reshape(stages, -1, ep)
+    across = _at_once(tensor_cost(view, members_last), ep)
+    incast = incast_of(view, members_last.reshape(-1, ep))
     within = tensor_cost(view, grid.reshape(stages, -1, etp))
     rings = parts.transpose(same).reshape(stages, members // ep * (tensor // etp), ep * etp)
     return replace(
         costs,
         expert=_reordered(across, shape, exchange),
+        incast=replace(
+            incast,
+            hot=_back(incast.hot, shape, exchange),
+            ports=_back(incast.ports, shape, exchange),
+            uplinks=_back(incast.uplinks, shape, exchange),
+        ),
         expert_tensor=within,
         expert_data=_reordered(data_cost(view, rings), shape, same),
     )
@@ -110,14 +121,15 @@ def _at_once(cost: Cost, size: int) -> Cost:
 
 
 def _reordered(cost: Cost, shape: tuple[int, ...], axes: tuple[int, ...]) -> Cost:
-    return replace(cost, ports=_back(cost.ports, shape, axes), uplinks=_back(cost.uplinks, shape, axes))
+    ports, uplinks = (
+        _back(load, shape, axes) if isinstance(load, np.ndarray) else load for load in (cost.ports, cost.uplinks)
+    )
+    return replace(cost, ports=ports, uplinks=uplinks)
 
 
-def _back(load: FloatArray | float, shape: tuple[int, ...], axes: tuple[int, ...]) -> FloatArray | float:
+def _back(load: NDArray[T], shape: tuple[int, ...], axes: tuple[int, ...]) -> NDArray[T]:
     """Return loads by position of a transposed grid as loads by position of the grid."""
-    if not isinstance(load, np.ndarray):
-        return load
     moved = load.reshape(*(shape[axis] for axis in axes), -1)
     inverse = [axes.index(axis) for axis in range(len(axes))]
-    back: FloatArray = moved.transpose(*inverse, len(axes)).reshape(-1, load.shape[-1])
+    back: NDArray[T] = moved.transpose(*inverse, len(axes)).reshape(-1, load.shape[-1])
     return back

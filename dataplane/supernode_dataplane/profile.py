@@ -84,7 +84,11 @@ class Profile:
     pod_measured_bytes_per_second: float = 0.0
     rdma_measured_bytes_per_second: float = 0.0
     cpu_bus_bytes_per_second: float = 0.0
-    """Of one CPU socket to the bus, one way."""
+    """From a die to one CPU socket over the bus as measured, one way."""
+    cpu_port_bytes_per_second: float = 0.0
+    """Of one CPU socket's own ports on the bus, one way."""
+    cpu_bytes_per_second: float = 0.0
+    """What the CPUs of each server send over the bus to other servers, together; as much comes in."""
     scale_up_optical_modules_per_package: int = 0
     scale_out_optical_modules_per_package: int = 0
     optical_module_watts: float = 0.0
@@ -160,6 +164,11 @@ class Profile:
     def server_uplink_bytes_per_second(self) -> float:
         """Of one server over all its uplinks, nominal."""
         return self.planes * self.uplinks_per_l1 * self.port_bytes_per_second
+
+    @property
+    def most_cpu_bytes_per_second(self) -> float:
+        """What the CPUs of one server can send over the bus together; 0 where they are not on it."""
+        return self.cpus_per_server * self.cpu_port_bytes_per_second if self.has_bus_between_servers else 0.0
 
     @property
     def optical_modules(self) -> int:

@@ -48,7 +48,7 @@ def workload_result(
     common = replace(
         base,
         waiting="",
-        notes=base.notes + run.notes + (("shares short uplinks with other workloads",) if contended else ()),
+        notes=base.notes + run.notes + _shared(profile, placed, contended=contended),
         tokens_per_second=run.tokens_per_second,
         tokens_per_second_per_card=run.tokens_per_second / cards,
         hbm_bytes_per_die=float(devices.hbm_used_bytes[placed.dies].max()),
@@ -60,6 +60,15 @@ def workload_result(
     if isinstance(run, InferenceRun) and run.rates is not None:
         return _inference(common, run, run.rates)
     raise TypeError(f"no results for a {type(run).__name__}")
+
+
+def _shared(profile: Profile, placed: Placed, *, contended: bool) -> tuple[str, ...]:
+    """Return what else is on the uplinks of a workload."""
+    notes = ["shares short uplinks with other workloads"] if contended else []
+    servers = set((placed.dies // profile.dies_per_server).tolist())
+    if profile.cpu_bytes_per_second and len(servers) > 1:
+        notes.append(f"CPUs send {profile.cpu_bytes_per_second / 1e9:g} GB/s from each server over the same uplinks")
+    return tuple(notes)
 
 
 def _training(profile: Profile, common: WorkloadResult, run: TrainingRun) -> WorkloadResult:

@@ -7,13 +7,14 @@ one. At a fixed plan no straggler is dropped: links of a lost replica still coun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from supernode_dataplane.communication import Cost, LinkView
 from supernode_dataplane.fabric import Fabric, plane_share
+from supernode_dataplane.incast import excess_of, member_load
 from supernode_dataplane.link_costs import LinkCosts, groups_of, link_costs
 from supernode_dataplane.placing import Placed, names
 from supernode_dataplane.runs import DieLoads, Run
@@ -101,7 +102,11 @@ def _whole_replicas(healthy: BoolArray, plan: Plan) -> BoolArray:
 
 
 def _traffic(planes: int, plan: Plan, costs: LinkCosts, dies: int) -> tuple[FloatArray, FloatArray]:
-    """Return the bytes per step on each port and, of these, those that leave the server."""
+    """Return the bytes per step on each port and, of these, those that leave the server.
+
+    Of exchanges with experts, forward and backward, half are dispatches and half combines: what the die with the
+    hottest experts gets more than others in one it sends more in the other, so sent equals received.
+    """
     spec, recompute = plan.spec, plan.memory.recompute
     shares = [kind.share for kind in plan.kinds]
 
@@ -119,8 +124,8 @@ def _traffic(planes: int, plan: Plan, costs: LinkCosts, dies: int) -> tuple[Floa
         (costs.pipeline, plan.micro_batches * plan.handover_bytes),
         (costs.data, plan.gradient_bytes),
         (costs.context, turns),
-        (costs.expert, [sent / spec.expert for sent in copies]),
-        (costs.expert_tensor, copies),
+        (_with_incast(costs, spec.expert_imbalance), [sent / spec.expert for sent in copies]),
+        (_of_members(costs, spec.expert_imbalance), copies),
         (costs.expert_data, plan.expert_gradient_bytes),
     )
     load, outside = np.zeros((dies, planes)), np.zeros((dies, planes))
@@ -131,6 +136,31 @@ def _traffic(planes: int, plan: Plan, costs: LinkCosts, dies: int) -> tuple[Floa
             if isinstance(cost.uplinks, np.ndarray):
                 outside += each * cost.uplinks
     return load, outside
+
+
+def _with_incast(costs: LinkCosts, imbalance: float) -> Cost:
+    """Return the exchange of experts with what the hottest die of each group carries more than the others."""
+    cost, incast = costs.expert, costs.incast
+    if incast is None or incast.size == 1 or imbalance <= 1:
+        return cost
+    wanted = min(imbalance, float(incast.size)) - 1.0
+
+    def carried(load: FloatArray | float, to_hottest: FloatArray) -> FloatArray | float:
+        if not isinstance(load, np.ndarray):
+            return load
+        return np.maximum(load + wanted * excess_of(incast, load, to_hottest).mixed(0.5, 0.5).sent, 0.0)
+
+    return replace(cost, ports=carried(cost.ports, incast.ports), uplinks=carried(cost.uplinks, incast.uplinks))
+
+
+def _of_members(costs: LinkCosts, imbalance: float) -> Cost:
+    """Return the gather of dies that split an expert: those of the hottest rank gather more."""
+    cost = costs.expert_tensor
+    if costs.incast is None or imbalance <= 1:
+        return cost
+    loads = member_load(costs.incast, imbalance)
+    ports, uplinks = (load * loads if isinstance(load, np.ndarray) else load for load in (cost.ports, cost.uplinks))
+    return replace(cost, ports=ports, uplinks=uplinks)
 
 
 def _waiting(fabric: Fabric, placed: Placed, up: BoolArray, alive: int, moves: bool) -> str:

@@ -2,6 +2,7 @@
 
 Workloads that share servers whose uplinks are short share them by bytes: each sees what the others leave, at least its
 fair share by dies, in a few rounds of a fixed point. On a healthy 1:1 fabric nothing is short and there is one round.
+What CPUs send is taken off first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from supernode_dataplane.constants import POD_EFFICIENCY
 from supernode_dataplane.deployment_plan import Deployment, DeploymentPlan, deployment_of, memory_problem
 from supernode_dataplane.devices import device_state, fabric_state, machine_power
-from supernode_dataplane.fabric import Fabric, build_fabric
+from supernode_dataplane.fabric import Fabric, build_fabric, cpu_share, cpu_traffic
 from supernode_dataplane.hardware import hardware_of
 from supernode_dataplane.inference_running import run_deployment
 from supernode_dataplane.machine import ServerInput, WorkloadInput
@@ -84,7 +85,7 @@ def linked_deployment(
     fabric = build_fabric(profile, compute_nodes)
     placed = place(profile, workload, np.zeros(profile.dies, dtype=np.bool_))
     plan = _plan(profile, workload, placed)
-    return run_deployment(fabric, placed, plan, None).linked if isinstance(plan, Deployment) else None
+    return run_deployment(fabric, placed, plan, cpu_share(fabric)).linked if isinstance(plan, Deployment) else None
 
 
 def _plan(profile: Profile, workload: WorkloadInput, placed: Placed) -> _AnyPlan | Problem | None:
@@ -117,10 +118,11 @@ def _run_all(
             return run_deployment(fabric, placed[index], plan, free)
         return run_training(fabric, placed[index], plan, free) if isinstance(plan, Plan) else None
 
-    runs = [run(index, None) for index in range(len(placed))]
+    left_by_cpus = cpu_share(fabric)
+    runs = [run(index, left_by_cpus) for index in range(len(placed))]
     contended = [False] * len(placed)
     # The Clos is 1:1: with every uplink up the dies of a server cannot fill them, whoever they belong to.
-    if fabric.common is None or sum(r is not None for r in runs) < 2:
+    if (fabric.common is None and left_by_cpus is None) or sum(r is not None for r in runs) < 2:
         return runs, contended
     per_server = fabric.profile.dies_per_server
     dies = np.array(
@@ -146,7 +148,7 @@ def _run_all(
 def _left(fabric: Fabric, runs: Sequence[Run | None], dies: FloatArray, index: int) -> FloatArray:
     """Return the share of each server's uplinks that others leave to a workload, at least its fair share."""
     profile = fabric.profile
-    others = np.zeros((profile.servers, profile.planes))
+    others = cpu_traffic(fabric)
     for other, run in enumerate(runs):
         if other != index and run is not None:
             others += np.maximum(run.uplink_tx_bytes_per_second, run.uplink_rx_bytes_per_second)
@@ -154,5 +156,6 @@ def _left(fabric: Fabric, runs: Sequence[Run | None], dies: FloatArray, index: i
     left = 1.0 - np.divide(others, capacity, out=np.ones_like(others), where=capacity > 0)
     total = dies.sum(axis=0)
     fair = np.divide(dies[index], total, out=np.ones_like(total), where=total > 0)[:, None]
-    share: FloatArray = np.clip(np.maximum(left, fair), 0.0, 1.0)
+    left_by_cpus = cpu_share(fabric)
+    share: FloatArray = np.clip(np.maximum(left, fair if left_by_cpus is None else fair * left_by_cpus), 0.0, 1.0)
     return share

@@ -105,12 +105,17 @@ class DeviceState:
     """Sums over the dies of a workload to its rate."""
     port_up: BoolArray
     port_tx_bytes_per_second: FloatArray
+    """Of the die that has the hottest experts more than of others, and so is rx: see
+    :mod:`supernode_dataplane.incast`."""
     port_rx_bytes_per_second: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
 class FabricState:
-    """Switch chips: uplinks have shape (L1 chips, ports); an L2 port is the other end of an uplink."""
+    """Switch chips and optics: uplinks have shape (L1 chips, ports); an L2 port is the other end of an uplink.
+
+    Traffic of uplinks is that of workloads and of CPUs.
+    """
 
     uplink_up: BoolArray
     uplink_tx_bytes_per_second: FloatArray
@@ -120,6 +125,9 @@ class FabricState:
     """Shape (L1 chips,)."""
     l2_up: BoolArray
     """Shape (L2 chips,)."""
+    optics_up: BoolArray
+    """Shape (optical modules of the bus,), in the order of :attr:`supernode_dataplane.optics.Optics.scale_up`: whether
+    any uplink of the module works. One that has failed reads False."""
     l2_rx_bytes_per_second: FloatArray
     """Shape (L2 chips,): sum over its ports, from L1 chips."""
     l2_tx_bytes_per_second: FloatArray
