@@ -45,7 +45,11 @@ RULES: Final = (
     Rule("", "services", ("create", "patch"), "release", "the Service before the cabinets"),
     Rule("apps", "statefulsets", ("list", "watch"), "cluster", "cabinets (watched by our label)"),
     Rule(
-        "apps", "statefulsets", ("create", "patch", "delete"), "release", "cabinets; delete when cabinetsPerPod changes"
+        "apps",
+        "statefulsets",
+        ("create", "patch", "delete"),
+        "release",
+        "cabinets; delete when cabinetsPerPod changes, or no node may be used",
     ),
     Rule("batch", "jobs", ("list", "watch"), "cluster", "managed Jobs (watched by our label)"),
     Rule(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.operator_world import API, MERGE, NPU, OperatorProcess, ScriptedAgent, World, wait_for
+from support.operator_world import API, MERGE, NAMESPACE, NPU, OperatorProcess, ScriptedAgent, World, wait_for
 
 Start = Callable[..., OperatorProcess]
 
@@ -90,6 +90,35 @@ def test_a_node_of_another_super_node_is_refused(world: World, start: Start) -> 
     world.delete(f"{API}/supernodes/first")
     world.wait_condition(second, "NodesReady", "True", "AsExpected")
     assert {cn["spec"]["superNode"] for cn in world.compute_nodes()} == {"second"}
+
+
+def test_a_machine_that_no_node_takes_has_no_cabinet_pods(world: World, start: Start) -> None:
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets"
+
+    def cabinets(of: str) -> list[str]:
+        names = (one["metadata"]["name"] for one in world.call("GET", path)["items"])
+        return sorted(name for name in names if name.startswith(of))
+
+    world.node("node-a")
+    world.super_node("first")
+    time.sleep(1.1)
+    world.super_node("second", superPodID=2)
+    start()
+    second = lambda: world.get_super_node("second")  # noqa: E731
+    said = world.wait_condition(second, "CabinetsReady", "False", "NodeTaken")
+    assert "SuperNode first" in said["message"]
+    wait_for(lambda: cabinets("first") == ["first-bus", "first-compute"], "the cabinets of the first")
+    assert cabinets("second") == []
+
+    world.delete(f"{API}/supernodes/first")
+    world.wait_condition(second, "NodesReady", "True", "AsExpected")
+    wait_for(lambda: cabinets("second") == ["second-bus", "second-compute"], "the cabinets of the second")
+
+    world.node("node-b")
+    world.set_capacity("node-b", **{NPU: 8})
+    world.delete("/api/v1/nodes/node-a")
+    world.wait_condition(second, "CabinetsReady", "False", "ForeignDevicePlugin")
+    wait_for(lambda: cabinets("second") == [], "they go with its last node")
 
 
 def test_a_node_with_a_foreign_device_plugin_is_refused_until_it_is_gone(world: World, start: Start) -> None:

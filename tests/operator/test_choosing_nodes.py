@@ -6,7 +6,7 @@ from typing import Any
 
 from supernode_operator.domain.accept import reject_super_node
 from supernode_operator.domain.compute_nodes import is_released
-from supernode_operator.domain.nodes import choose_nodes, resources_gone
+from supernode_operator.domain.nodes import choose_nodes, find_lockout, resources_gone
 
 NPU = "huawei.com/Ascend910"
 
@@ -57,6 +57,18 @@ def test_a_node_is_not_taken_over_before_the_other_has_left_it() -> None:
     assert choose_nodes(old, [old, young], [node("a")], [server]).refused[0].reason == "NodeTaken"
     assert choose_nodes(old, [old, young], [node("a", **label("young"))], []).refused[0].reason == "NodeTaken"
     assert choose_nodes(old, [old], [node("a", **label("young"))], []).usable == ("a",)
+
+
+def test_a_machine_is_locked_out_when_all_that_matches_is_refused_and_it_stands_nowhere() -> None:
+    old, young = machine("old", 1), machine("young", 2, number=1)
+    refused = choose_nodes(young, [old, young], [node("a")], [])
+    unplaced, placed = {"spec": {"superNode": "young"}}, {"spec": {"superNode": "young", "nodeName": "b"}}
+    lockout = find_lockout(refused, [unplaced])
+    assert lockout is not None
+    assert lockout.reason == "NodeTaken"
+    assert find_lockout(refused, [unplaced, placed]) is None, "its servers have not left their node yet"
+    assert find_lockout(choose_nodes(young, [young], [], []), [unplaced]) is None, "it waits for its first node"
+    assert find_lockout(choose_nodes(old, [old, young], [node("a")], []), [unplaced]) is None
 
 
 def test_a_foreign_device_plugin_is_one_that_shows_devices_without_our_label() -> None:

@@ -187,6 +187,13 @@ CASES: list[tuple[ConditionType, dict[str, Any], str, Reason, str]] = [
     ),
     (
         ConditionType.CABINETS_READY,
+        {"compute_nodes": servers(None), "choice": REFUSED},
+        "False",
+        Reason.NODE_TAKEN,
+        "No cabinet pods: node b",
+    ),
+    (
+        ConditionType.CABINETS_READY,
         {"stateful_sets": [stateful_set(12)]},
         "False",
         Reason.WAITING_FOR_CABINETS,

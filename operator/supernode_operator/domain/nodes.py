@@ -23,7 +23,7 @@ from supernode_operator.domain.objects import (
     selects,
 )
 
-__all__ = ["NodeChoice", "Refusal", "choose_nodes", "resources_gone"]
+__all__ = ["NodeChoice", "Refusal", "choose_nodes", "find_lockout", "resources_gone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,16 @@ def choose_nodes(
             refused.append(refusal)
     usable.sort(key=lambda node: (not node_is_ready(node), name(node)))
     return NodeChoice(tuple(name(node) for node in usable), tuple(sorted(refused, key=lambda r: r.node)))
+
+
+def find_lockout(choice: NodeChoice, compute_nodes: Iterable[Object]) -> Refusal | None:
+    """Return why a machine has no place at all: every node that matches is refused, and no server of it is on one.
+
+    Such a machine gets no cabinet pods. One that waits for its first node has no refusal and keeps them.
+    """
+    if choice.usable or any((cn.get("spec") or {}).get("nodeName") for cn in compute_nodes):
+        return None
+    return next(iter(choice.refused), None)
 
 
 def resources_gone(node: Object | None, resources: Iterable[str]) -> bool:

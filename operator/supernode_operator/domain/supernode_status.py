@@ -14,7 +14,7 @@ from supernode_operator.domain.allocations import Garbage, Holding, read_status
 from supernode_operator.domain.compute_nodes import node_name
 from supernode_operator.domain.device_status import judge_devices
 from supernode_operator.domain.faults import list_faults
-from supernode_operator.domain.nodes import NodeChoice
+from supernode_operator.domain.nodes import NodeChoice, find_lockout
 from supernode_operator.domain.objects import Object, is_deleting, name, node_is_ready, some
 from supernode_operator.domain.verdicts import Verdict, conditions_of, fine
 
@@ -153,6 +153,9 @@ def _describe_leaving(view: MachineView, leaving: Sequence[Object]) -> str:
 
 
 def _judge_cabinets(view: MachineView) -> Verdict:
+    lockout = find_lockout(view.choice, view.compute_nodes)
+    if lockout is not None:
+        return Verdict(ConditionType.CABINETS_READY, False, lockout.reason, f"No cabinet pods: {lockout.message}")
     current = [
         s
         for s in view.stateful_sets

@@ -5,7 +5,7 @@
 3. Our finalizer, before anything that needs it.
 4. Choose Kubernetes nodes, deal the servers.
 5. Label the chosen nodes; make, place and delete ComputeNodes; take labels off nodes that we left.
-6. Cabinets: Service and StatefulSets.
+6. Cabinets: Service and StatefulSets; none while every node that matches is refused.
 7. Status, from what is there now.
 """
 
@@ -21,7 +21,7 @@ from supernode_api.supernode import Placement, SuperNodeStatus
 from supernode_dataplane.profile import Profile, load_profile
 from supernode_operator.domain.accept import Rejection, parse_super_node, reject_super_node
 from supernode_operator.domain.compute_nodes import build_compute_node, node_name, server_index
-from supernode_operator.domain.nodes import NodeChoice, choose_nodes
+from supernode_operator.domain.nodes import NodeChoice, choose_nodes, find_lockout
 from supernode_operator.domain.objects import Object, is_deleting, name, subsumes, uid
 from supernode_operator.domain.placing import plan_dedicated, plan_packed
 from supernode_operator.domain.supernode_status import build_rejected_status
@@ -68,7 +68,8 @@ async def reconcile_super_node(ctx: Context, key: Key) -> None:
     except ApiError as error:  # a node that resists does not keep the cabinets and the status from their turn
         errors.append(error)
     try:
-        await apply_cabinets(ctx, raw, parsed, profile)
+        lockout = find_lockout(choice, ctx.compute_nodes(parsed.metadata.name))
+        await apply_cabinets(ctx, raw, parsed, profile, lockout)
     except ApiError as error:
         errors.append(error)
     await write_machine_status(ctx, raw, parsed, profile, choice)
