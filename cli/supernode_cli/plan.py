@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,194 +9,151 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supernode_cli.errors import CliError
+from supernode_cli.machines import print_document
 
 if TYPE_CHECKING:
-    from supernode_dataplane.planning import TrainingPlan
-    from supernode_dataplane.planning_inference import InferenceLayout, Rejected
+    from supernode_cli.plan_rows import Planned
 
 __all__ = ["plan"]
 
-_GIB = 2.0**30
-Rows = list[dict[str, Any]]
+_PHASES = ("decode", "prefill", "disaggregated", "training")
+_ONLY = (
+    ("tpot_ms", ("decode", "disaggregated")),
+    ("ttft_ms", ("prefill", "disaggregated")),
+    ("batch", ("decode", "prefill", "disaggregated")),
+    ("memory_fraction", ("decode", "prefill", "disaggregated")),
+    ("weights", ("decode", "prefill", "disaggregated")),
+)
+"""Options that not every phase has."""
+_TIMES = ("tpot_ms", "ttft_ms", "tokens_per_second")
 
 
 @click.command()
-@click.argument("phase", type=click.Choice(["decode", "prefill", "training"]))
+@click.argument("phase", type=click.Choice(_PHASES))
 @click.option("--model", required=True, help="Name in the catalogue.")
 @click.option("--machine", default="cloudmatrix-384", show_default=True, help="Hardware profile.")
-@click.option("--stack", default="vendor-tuned", show_default=True, help="Software stack.")
-@click.option("--cards", type=click.IntRange(1, 65536), help="Packages; absent: the whole machine.")
+@click.option("--stack", help="Software stack; else the machine's.")
+@click.option("--cards", type=click.IntRange(1, 65536), help="Packages; else the whole machine.")
+@click.option(
+    "--objective",
+    type=click.Choice(["throughput", "latency", "cards"]),
+    default="throughput",
+    show_default=True,
+    help="Most tokens/s a card; least TPOT (prefill: TTFT); or fewest cards.",
+)
+@click.option("--tokens-per-second", type=click.FloatRange(0, min_open=True), help="What the fewest cards must make.")
 @click.option("--input", "input_tokens", type=click.IntRange(1, 10_000_000), default=4096, show_default=True)
 @click.option("--output-tokens", type=click.IntRange(1, 10_000_000), default=256, show_default=True)
-@click.option("--tpot-ms", type=click.FloatRange(0, min_open=True), help="Decode: limit of the time per output token.")
-@click.option("--ttft-ms", type=click.FloatRange(0, min_open=True), help="Prefill: limit for a prompt in an idle pool.")
+@click.option("--batch", type=click.FloatRange(0, 65536, min_open=True), help="Sequences on a card; else the best.")
+@click.option("--tpot-ms", type=click.FloatRange(0, min_open=True), help="Limit of the time per output token.")
+@click.option("--ttft-ms", type=click.FloatRange(0, min_open=True), help="Limit for a prompt in an idle pool.")
+@click.option(
+    "--memory-fraction",
+    type=click.FloatRange(0, 0.95, min_open=True),
+    help="Share of HBM that weights, buffers and caches may fill; else 0.9.",
+)
 @click.option("--drafts", type=click.IntRange(0, 16), default=0, show_default=True, help="Draft tokens of a step.")
 @click.option(
     "--accepted", type=click.FloatRange(0, 16), default=0.0, show_default=True, help="Accepted of them, mean."
 )
-@click.option("--weights", type=click.Choice(["int8", "bf16", "fp8", "int4"]), default="int8", show_default=True)
+@click.option("--weights", type=click.Choice(["int8", "bf16", "fp8", "int4"]), help="Format; else the machine's.")
 @click.option("--sequence-length", type=click.IntRange(1, 16_777_216), default=4096, show_default=True)
 @click.option("--global-batch-size", type=click.IntRange(1, 1_048_576), default=1536, show_default=True)
 @click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="Layouts to show.")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml", "scenario"]),
+    default="table",
+    show_default=True,
+    help="How to print it; scenario: the best layout, for simulate and compare.",
+)
 def plan(phase: str, output: str, top: int, **wanted: Any) -> None:
-    """Find the fastest legal layout of PHASE, with the memory arithmetic of what does not fit."""
-    for name, phase_of_it in (("tpot_ms", "decode"), ("ttft_ms", "prefill")):
-        limit = wanted[name]
-        if limit is None:
-            continue
-        flag = f"--{name.replace('_', '-')}"
-        if not math.isfinite(limit):
-            raise CliError(f"plan: {flag} must be a number of milliseconds, not {limit}")
-        if phase != phase_of_it:
-            raise CliError(f"plan: {flag} is a limit of {phase_of_it}, not of {phase}: leave it out")
-    try:
-        rows, rejected = _training(wanted) if phase == "training" else _inference(phase, wanted)
-    except _known_errors() as error:
-        raise CliError(f"plan: {error}") from None
-    if not rows:
-        raise CliError(f"plan: no layout is possible; {_why(rejected)}")
-    if output == "json":
-        click.echo(json.dumps({"layouts": rows[:top], "legal": len(rows), "rejected": rejected}, indent=2))
-        return
-    _print(phase, wanted, rows, rejected, top)
-
-
-def _known_errors() -> tuple[type[Exception], ...]:
+    """Find the best legal layout of PHASE, with the memory arithmetic of what does not fit."""
+    _check(phase, wanted)
+    from supernode_cli.plan_rows import planned
     from supernode_dataplane.errors import DataplaneError
 
-    return (DataplaneError,)
+    try:
+        found = planned(phase, wanted, top)
+    except DataplaneError as error:
+        raise CliError(f"plan: {error}") from None
+    if not found.rows:
+        raise CliError(f"plan: no layout is possible; {_why(found.rejected)}")
+    if output == "scenario":
+        _print_scenario(found)
+    elif output != "table":
+        print_document(found.to_json(), output)
+    else:
+        _print(phase, wanted, found)
 
 
-def _why(rejected: Rows) -> str:
+def _check(phase: str, wanted: dict[str, Any]) -> None:
+    """Refuse limits that are no numbers, and options that the phase does not have."""
+    for name in _TIMES:
+        limit = wanted[name]
+        if limit is not None and not math.isfinite(limit):
+            raise CliError(f"plan: {_flag(name)} must be a number, not {limit}")
+    for name, phases in _ONLY:
+        if wanted[name] is not None and phase not in phases:
+            said = " and ".join(phases)
+            raise CliError(f"plan: {_flag(name)} is an option of {said}, not of {phase}: leave it out")
+    if wanted["objective"] == "latency" and phase == "training":
+        raise CliError("plan: --objective latency is of inference; training is planned for throughput or cards")
+    if wanted["tokens_per_second"] is not None and wanted["objective"] != "cards":
+        raise CliError("plan: --tokens-per-second is what the fewest cards must make: give --objective cards too")
+    if wanted["accepted"] > wanted["drafts"]:
+        raise CliError(f"plan: --accepted {wanted['accepted']:g} is more than --drafts {wanted['drafts']}")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _why(rejected: list[dict[str, Any]]) -> str:
     if not rejected:
         return "no split of the lattice divides these cards and this batch; change --cards or --global-batch-size"
     last = rejected[-1]
     return f"the largest one, {last['layout']}: {last['why']}; give more cards, fewer tokens or a looser limit"
 
 
-def _dies(wanted: dict[str, Any]) -> int:
-    from supernode_dataplane.profile import load_profile
+def _print_scenario(found: Planned) -> None:
+    import yaml
 
-    profile = load_profile(wanted["machine"])
-    cards = wanted["cards"] or profile.packages
-    if cards > profile.packages:
-        raise CliError(f"plan: --cards {cards} is more than the {profile.packages} of {profile.name}")
-    return int(cards * profile.dies_per_package)
+    if isinstance(found.scenario, str):
+        raise CliError(f"plan: {found.scenario}")
+    click.echo(yaml.safe_dump(found.scenario, sort_keys=False), nl=False)
 
 
-def _inference(phase: str, wanted: dict[str, Any]) -> tuple[Rows, Rows]:
-    from supernode_dataplane.catalogue import load_model
-    from supernode_dataplane.deployment import Precision, Speculation
-    from supernode_dataplane.hardware import hardware_of
-    from supernode_dataplane.planning_inference import InferenceGoal, plan_inference
-    from supernode_dataplane.profile import load_profile
-    from supernode_dataplane.stacks import load_stack
-
-    if wanted["accepted"] > wanted["drafts"]:
-        raise CliError(f"plan: --accepted {wanted['accepted']:g} is more than --drafts {wanted['drafts']}")
-    weights = wanted["weights"]
-    goal = InferenceGoal(
-        phase=phase,
-        input_tokens=wanted["input_tokens"],
-        output_tokens=wanted["output_tokens"],
-        tpot_seconds=(wanted["tpot_ms"] or float("inf")) / 1e3,
-        ttft_seconds=(wanted["ttft_ms"] or float("inf")) / 1e3,
-        speculation=Speculation(drafts=wanted["drafts"], accepted=wanted["accepted"]),
-        precision=Precision(weights=weights, activations="int8" if weights == "int4" else weights),
-    )
-    hardware = hardware_of(load_profile(wanted["machine"]))
-    model, stack = load_model(wanted["model"]), load_stack(wanted["stack"])
-    found, rejected = plan_inference(model, hardware, stack, _dies(wanted), goal)
-    return [_layout(layout, phase) for layout in found], [_rejection(entry) for entry in rejected]
-
-
-def _name(pool: Any) -> str:
-    parts = [f"{pool.dies} dies", f"TP{pool.tensor}", f"DP{int(pool.groups)}"]
-    if pool.expert > 1:
-        parts.append(f"EP{pool.expert}")
-        extra = [f"{int(pool.experts.redundant)} redundant"] if pool.experts.redundant else []
-        extra += [f"{int(pool.experts.shared_ranks)} shared"] if pool.experts.shared_ranks else []
-        parts[-1] += f" ({', '.join(extra)})" if extra else ""
-    return " ".join(parts)
-
-
-def _layout(layout: InferenceLayout, phase: str) -> dict[str, Any]:
-    per_card = layout.batch * float(layout.pool.groups) / float(layout.pool.cards)
-    return {
-        "layout": _name(layout.pool),
-        "instances": layout.instances,
-        "batchPerCard": round(per_card, 3),
-        "tokensPerSecondPerCard": round(layout.tokens_per_second_per_card, 2),
-        "tpotMilliseconds" if phase == "decode" else "ttftMilliseconds": round(layout.seconds * 1e3, 3),
-        "hbmGibibytesPerDie": round(layout.hbm_bytes / _GIB, 2),
-    }
-
-
-def _rejection(entry: Rejected) -> dict[str, Any]:
-    return {"layout": _name(entry.pool), "reason": entry.reason, "why": entry.message}
-
-
-def _training(wanted: dict[str, Any]) -> tuple[Rows, Rows]:
-    from supernode_dataplane.catalogue import load_model
-    from supernode_dataplane.machine import TrainingSpec
-    from supernode_dataplane.planning import training_plans
-    from supernode_dataplane.profile import load_profile
-    from supernode_dataplane.stacks import load_stack
-
-    profile, dies = load_profile(wanted["machine"]), _dies(wanted)
-    stack, model = load_stack(wanted["stack"]), load_model(wanted["model"])
-    spec = TrainingSpec(
-        model=model,
-        stack=wanted["stack"],
-        sequence_length=wanted["sequence_length"],
-        global_batch_size=wanted["global_batch_size"],
-        expert_imbalance=stack.expert_imbalance if model.is_moe else 1.0,
-    )
-    plans = list(training_plans(profile, spec, dies))
-    cards = dies / profile.dies_per_package
-    found = sorted((p for p in plans if p.problem is None), key=lambda p: -p.tokens_per_second)
-    rows = [_trained(p, dies, cards) for p in found]
-    rejected = [
-        {"layout": _split(p, dies), "reason": "memory", "why": p.problem.message}
-        for p in plans
-        if p.problem is not None
-    ]
-    return rows, rejected
-
-
-def _split(found: TrainingPlan, dies: int) -> str:
-    spec = found.spec
-    data = dies // (spec.tensor * spec.pipeline)
-    expert = f" EP{spec.expert}" if spec.expert > 1 else ""
-    chunks = f"VPP{spec.virtual_pipeline} micro-batch {spec.micro_batch_size}"
-    return f"TP{spec.tensor} PP{spec.pipeline} DP{data}{expert} {chunks}"
-
-
-def _trained(found: TrainingPlan, dies: int, cards: float) -> dict[str, Any]:
-    return {
-        "layout": _split(found, dies),
-        "tokensPerSecondPerCard": round(found.tokens_per_second / cards, 2),
-        "stepSeconds": round(found.step.seconds, 3) if found.step else None,
-        "recomputePercent": round(found.recompute * 100, 1),
-        "hbmGibibytesPerDie": round(found.hbm_bytes / _GIB, 2),
-    }
-
-
-def _print(phase: str, wanted: dict[str, Any], rows: Rows, rejected: Rows, top: int) -> None:
+def _print(phase: str, wanted: dict[str, Any], found: Planned) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    title = f"{phase} of {wanted['model']} on {wanted['machine']}, {wanted['stack']}: {len(rows)} layouts, best first"
+    from supernode_cli.sources import source_words
+
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    legal = "1 layout" if found.legal == 1 else f"{found.legal} layouts"
+    title = f"{phase} of {wanted['model']} on {wanted['machine']}, {found.words}: {legal}, {found.order}"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name == "layout" else "right")
-    for row in rows[:top]:
-        table.add_row(*(f"{value:g}" if isinstance(value, float) else str(value) for value in row.values()))
+    for name in found.rows[0]:
+        table.add_column(name, justify="left" if name in ("layout", "prefill", "decode") else "right")
+    for row in found.rows:
+        table.add_row(*(_cell(name, value) for name, value in row.items()))
     console.print(table)
-    for reason, text in (("memory", "do not fit into HBM"), ("limit", "miss the limit")):
-        members = [entry for entry in rejected if entry["reason"] == reason]
+    for reason, one, many in (
+        ("memory", "does not fit into HBM", "do not fit into HBM"),
+        ("limit", "misses the limit", "miss the limit"),
+    ):
+        members = [entry for entry in found.rejected if entry["reason"] == reason]
         if members:
-            console.print(f"\n{len(members)} more {text}; the last of them:")
-            console.print(f"  {members[-1]['layout']}: {members[-1]['why']}")
+            said = f"1 more {one}:" if len(members) == 1 else f"{len(members)} more {many}; the last of them:"
+            console.print(f"\n{said}\n  {members[-1]['layout']}: {members[-1]['why']}")
+    console.print(f"\n{source_words(found.sources)}", style="dim")
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "n/a"
+    if name == "expectedErrorPercent":
+        return f"+-{value:.0f} %"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -8,7 +8,9 @@ experts, of which each tensor group holds its part tensor / expertTensor times.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
+from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.state import Problem
 
@@ -63,11 +65,17 @@ def stage_kinds(spec: TrainingSpec) -> tuple[tuple[int, ...], ...]:
 
     With virtual stages a stage has a chunk of layers from each turn through the pipeline.
     """
-    model, counts, chunks = spec.model, layers_by_stage(spec), spec.virtual_pipeline
+    return _stage_kinds(spec.model, layers_by_stage(spec), spec.virtual_pipeline)
+
+
+@lru_cache(maxsize=1024)
+def _stage_kinds(model: Architecture, counts: tuple[int, ...], chunks: int) -> tuple[tuple[int, ...], ...]:
     if len(model.kinds) == 1:
         return tuple((count,) for count in counts)
     index = {(kind.attention, kind.feed_forward): number for number, kind in enumerate(model.kinds)}
-    order = [index[group.attention, group.feed_forward] for group in model.groups for _ in range(group.count)]
+    order: list[int] = []
+    for group in model.groups:
+        order += [index[group.attention, group.feed_forward]] * group.count
     found = [[0] * len(model.kinds) for _ in counts]
     at = 0
     for chunk in range(chunks):

@@ -59,9 +59,21 @@ def test_prefill_and_training_have_plans_too(phase: str) -> None:
         (("decode", "--model", "deepseek-r1", "--accepted", "1"), "--drafts"),
         (("decode", "--model", "deepseek-r1", "--tpot-ms", "1"), "limit"),
         (("decode", "--model", "deepseek-r1", "--tpot-ms", "nan"), "--tpot-ms"),
-        (("training", "--model", "llama-3.1-8b", "--tpot-ms", "5"), "limit of decode"),
-        (("training", "--model", "llama-3.1-8b", "--global-batch-size", "7"), "--global-batch-size"),
+        (("training", "--model", "llama-3.1-8b", "--tpot-ms", "5"), "an option of decode"),
+        (
+            ("training", "--model", "llama-3.1-8b", "--global-batch-size", "7", "--sequence-length", "4097"),
+            "--global-batch-size",
+        ),
         (("decode", "--model", "deepseek-r1", "--cards", "1"), "GiB"),
+        (("decode", "--model", "deepseek-r1", "--tokens-per-second", "9"), "--objective cards"),
+        (
+            ("decode", "--model", "deepseek-r1", "--objective", "cards", "--tokens-per-second", "1e12"),
+            "1,000,000,000,000",
+        ),
+        (("training", "--model", "llama-3.1-8b", "--objective", "latency"), "of inference"),
+        (("training", "--model", "llama-3.1-8b", "--batch", "4"), "--batch is an option of decode and prefill"),
+        (("decode", "--model", "deepseek-r1", "--batch", "400"), "GiB"),
+        (("decode", "--model", "qwen3-32b", "--cards", "2", "-o", "scenario"), "no whole servers"),
     ],
 )
 def test_what_cannot_be_planned_gets_one_sentence_and_status_2(arguments: tuple[str, ...], said: str) -> None:

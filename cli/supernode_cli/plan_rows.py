@@ -1,0 +1,229 @@
+"""What `supernode plan` says of each phase: the best layouts with their expected errors, and what was rejected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from supernode_cli.errors import CliError
+from supernode_cli.plan_scenario import Document, inference_scenario, training_scenario
+from supernode_cli.sources import sources_of
+from supernode_dataplane.architecture import Architecture
+from supernode_dataplane.catalogue import load_model
+from supernode_dataplane.deployment import Precision, Speculation
+from supernode_dataplane.expected_error import deployment_error_percent, training_error_percent
+from supernode_dataplane.hardware import hardware_of
+from supernode_dataplane.machine import TrainingSpec
+from supernode_dataplane.machine_defaults import default_format, default_stack
+from supernode_dataplane.planning import TrainingPlan, fewest_servers, search_training
+from supernode_dataplane.planning_disaggregated import DisaggregatedLayout, plan_disaggregated
+from supernode_dataplane.planning_inference import (
+    InferenceGoal,
+    InferenceLayout,
+    Rejected,
+    layout_deployment,
+    plan_inference,
+)
+from supernode_dataplane.profile import Profile, load_profile
+from supernode_dataplane.stacks import Stack, load_stack
+
+__all__ = ["Planned", "planned"]
+
+_GIB = 2.0**30
+_ORDER = {"throughput": "most tokens/s a card first", "latency": "fastest first", "cards": "fewest cards first"}
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The answer of a plan."""
+
+    rows: Rows
+    """The best layouts, as many as asked for."""
+    legal: int
+    rejected: Rows
+    scenario: Document | str
+    """The best layout as a scenario, or why it is none."""
+    words: str
+    """Stack and formats."""
+    order: str
+    sources: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "stackAndFormats": self.words,
+            "order": self.order,
+            "layouts": self.rows,
+            "legal": self.legal,
+            "rejected": self.rejected,
+            "sources": self.sources,
+        }
+
+
+def planned(phase: str, wanted: dict[str, Any], top: int) -> Planned:
+    """Return the best layouts of a phase; ``wanted`` are the options of the command.
+
+    Raises DataplaneError for a name that is not known, CliError for cards that the machine does not have.
+    """
+    profile = load_profile(wanted["machine"])
+    stack, model = load_stack(wanted["stack"] or default_stack(profile)), load_model(wanted["model"])
+    if phase == "training":
+        return _training(profile, stack, model, wanted, top)
+    goal = _goal(phase, profile, wanted)
+    hardware, dies = hardware_of(profile), _dies(profile, wanted)
+    rows: Rows
+    if phase == "disaggregated":
+        pairs, rejected = plan_disaggregated(model, hardware, stack, dies, goal)
+        rows = [_pair(pair) for pair in pairs[:top]]
+        best = (pairs[0].deployment, pairs[0].cards) if pairs else None
+        legal = len(pairs)
+    else:
+        found, rejected = plan_inference(model, hardware, stack, dies, goal)
+        rows = [_layout(layout, goal) for layout in found[:top]]
+        best = (layout_deployment(found[0], goal), found[0].cards) if found else None
+        legal = len(found)
+    scenario = "there is none" if best is None else inference_scenario(profile, wanted["model"], best[0])
+    words = f"{stack.name}, weights {goal.precision.weights}, activations {goal.precision.activations}"
+    return Planned(
+        rows,
+        legal,
+        [_rejection(entry) for entry in rejected],
+        scenario,
+        words,
+        _ORDER[wanted["objective"]],
+        sources_of(profile.name, [stack.name]),
+    )
+
+
+def _dies(profile: Profile, wanted: dict[str, Any]) -> int:
+    cards = wanted["cards"] or profile.packages
+    if cards > profile.packages:
+        raise CliError(f"plan: --cards {cards} is more than the {profile.packages} of {profile.name}")
+    return int(cards * profile.dies_per_package)
+
+
+def _goal(phase: str, profile: Profile, wanted: dict[str, Any]) -> InferenceGoal:
+    kind = default_format(profile)
+    weights = wanted["weights"] or kind
+    fraction = {} if wanted["memory_fraction"] is None else {"memory_fraction": wanted["memory_fraction"]}
+    return InferenceGoal(
+        phase="prefill" if phase == "prefill" else "decode",
+        input_tokens=wanted["input_tokens"],
+        output_tokens=wanted["output_tokens"],
+        tpot_seconds=(wanted["tpot_ms"] or float("inf")) / 1e3,
+        ttft_seconds=(wanted["ttft_ms"] or float("inf")) / 1e3,
+        speculation=Speculation(drafts=wanted["drafts"], accepted=wanted["accepted"]),
+        precision=Precision(weights=weights, activations=kind if weights == "int4" else weights),
+        objective=wanted["objective"],
+        batch_per_card=wanted["batch"],
+        demand=wanted["tokens_per_second"],
+        **fraction,
+    )
+
+
+def _name(pool: Any) -> str:
+    parts = [f"{pool.dies} {'die' if pool.dies == 1 else 'dies'}", f"TP{pool.tensor}", f"DP{int(pool.groups)}"]
+    if pool.expert > 1:
+        parts.append(f"EP{pool.expert}")
+        extra = [f"{int(pool.experts.redundant)} redundant"] if pool.experts.redundant else []
+        extra += [f"{int(pool.experts.shared_ranks)} shared"] if pool.experts.shared_ranks else []
+        parts[-1] += f" ({', '.join(extra)})" if extra else ""
+    return " ".join(parts)
+
+
+def _layout(layout: InferenceLayout, goal: InferenceGoal) -> dict[str, Any]:
+    per_card = layout.batch * float(layout.pool.groups) / float(layout.pool.cards)
+    return {
+        "layout": _name(layout.pool),
+        "instances": layout.instances,
+        "cards": layout.cards,
+        "batchPerCard": round(per_card, 3),
+        "tokensPerSecondPerCard": round(layout.tokens_per_second_per_card, 2),
+        "expectedErrorPercent": round(deployment_error_percent(layout_deployment(layout, goal)), 1),
+        "tpotMilliseconds" if goal.phase == "decode" else "ttftMilliseconds": round(layout.seconds * 1e3, 3),
+        "hbmGibibytesPerDie": round(layout.hbm_bytes / _GIB, 2),
+    }
+
+
+def _pair(pair: DisaggregatedLayout) -> dict[str, Any]:
+    deployment, rates = pair.deployment, pair.rates
+    prefill, decode = deployment.prefill, deployment.decode
+    assert prefill is not None
+    assert decode is not None
+    cards = float(decode.dies) / decode.dies_per_card
+    running = rates.sequences * float(decode.pool.groups) * decode.instances
+    return {
+        "prefill": f"{prefill.instances} x {_name(prefill.pool)}",
+        "decode": f"{decode.instances} x {_name(decode.pool)}",
+        "cards": pair.cards,
+        "batchPerCard": round(running / cards, 3),
+        "tokensPerSecondPerCard": round(pair.tokens_per_second_per_card, 2),
+        "expectedErrorPercent": round(deployment_error_percent(deployment), 1),
+        "requestsPerSecond": round(rates.tokens_per_second / deployment.plan.output_tokens, 3),
+        "tpotMilliseconds": round(rates.tpot_seconds * 1e3, 3),
+        "ttftMilliseconds": round(rates.ttft_seconds * 1e3, 3),
+    }
+
+
+def _rejection(entry: Rejected) -> dict[str, Any]:
+    return {"layout": _name(entry.pool), "reason": entry.reason, "why": entry.message}
+
+
+def _training(profile: Profile, stack: Stack, model: Architecture, wanted: dict[str, Any], top: int) -> Planned:
+    spec = TrainingSpec(
+        model=model,
+        stack=stack.name,
+        sequence_length=wanted["sequence_length"],
+        global_batch_size=wanted["global_batch_size"],
+        expert_imbalance=stack.expert_imbalance if model.is_moe else 1.0,
+    )
+    dies, demand = _dies(profile, wanted), wanted["tokens_per_second"] or 0.0
+    if wanted["objective"] == "cards":
+        most = dies // profile.dies_per_server
+        if not most:
+            raise CliError(f"plan: --cards {wanted['cards']} is less than a server of {profile.name}; give more")
+        servers, found = fewest_servers(profile, spec, most, demand=demand, top=top)
+        dies = servers * profile.dies_per_server
+    else:
+        found = search_training(profile, spec, dies, top=top)
+    rows = [_trained(profile, best, dies) for best in found.best if best.tokens_per_second >= demand]
+    scenario = training_scenario(profile, wanted["model"], found.best[0].spec, dies) if rows else "there is none"
+    rejected = [
+        {"layout": _split(plan, dies), "reason": "memory", "why": plan.problem.message}
+        for plan in found.rejected
+        if plan.problem is not None
+    ]
+    rejected += [
+        {
+            "layout": _split(plan, dies),
+            "reason": "limit",
+            "why": f"makes {plan.tokens_per_second:,.0f} tokens/s on {dies // profile.dies_per_package} cards",
+        }
+        for plan in found.best
+        if plan.tokens_per_second < demand
+    ]
+    sources = sources_of(profile.name, [stack.name])
+    return Planned(rows, found.fitting, rejected, scenario, stack.name, _ORDER[wanted["objective"]], sources)
+
+
+def _split(found: TrainingPlan, dies: int) -> str:
+    spec = found.spec
+    data = dies // (spec.tensor * spec.pipeline * spec.context)
+    more = f" CP{spec.context}" if spec.context > 1 else ""
+    more += f" EP{spec.expert}" if spec.expert > 1 else ""
+    chunks = f"VPP{spec.virtual_pipeline} micro-batch {spec.micro_batch_size}"
+    return f"TP{spec.tensor} PP{spec.pipeline} DP{data}{more} {chunks}"
+
+
+def _trained(profile: Profile, found: TrainingPlan, dies: int) -> dict[str, Any]:
+    cards = dies / profile.dies_per_package
+    return {
+        "layout": _split(found, dies),
+        "cards": cards,
+        "tokensPerSecondPerCard": round(found.tokens_per_second / cards, 2),
+        "expectedErrorPercent": round(training_error_percent(profile, found.spec, dies), 1),
+        "stepSeconds": round(found.step.seconds, 3) if found.step else None,
+        "recomputePercent": round(found.recompute * 100, 1),
+        "hbmGibibytesPerDie": round(found.hbm_bytes / _GIB, 2),
+    }

@@ -1,0 +1,105 @@
+"""A planned layout as a scenario, for `supernode simulate`, `compare` and `serve-sim`.
+
+A scenario has whole servers, percentages in whole numbers and, with two pools, whole servers for the one that reads
+prompts; a layout that has not comes back as a sentence that says so.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from operator import mul
+from typing import Any
+
+from supernode_dataplane.deployment import Pool, Speculation
+from supernode_dataplane.deployment_plan import Deployment, RolePool
+from supernode_dataplane.machine import TrainingSpec
+from supernode_dataplane.profile import Profile
+
+__all__ = ["Document", "inference_scenario", "pool_section", "training_scenario", "training_section"]
+
+Document = dict[str, Any]
+
+
+def inference_scenario(profile: Profile, model: str, deployment: Deployment) -> Document | str:
+    """Return a deployment as a scenario, or why it is none."""
+    plan, dies = deployment.plan, sum(found.dies for found in deployment.pools)
+    nodes = _nodes(profile, dies)
+    if isinstance(nodes, str):
+        return nodes
+    section: Document = {"mode": plan.mode, "inputTokens": plan.input_tokens}
+    if plan.mode != "Prefill":
+        section["outputTokens"] = plan.output_tokens
+        section["load"] = {"concurrency": plan.concurrency}
+    section["precision"] = {"weights": plan.precision.weights, "activations": plan.precision.activations}
+    if deployment.decode is not None:
+        section["decode"] = pool_section(deployment.decode.pool)
+    if deployment.prefill is not None:
+        section["prefill"] = pool_section(deployment.prefill.pool)
+        section |= {"promptsPerBatch": plan.prompts} if plan.prompts > 1 else {}
+    if plan.mode == "Disaggregated":
+        assert deployment.prefill is not None
+        reading = _prefill_nodes(profile, deployment.prefill)
+        if isinstance(reading, str):
+            return reading
+        section["prefill"] |= {"nodes": reading}
+    if plan.speculation.drafts and plan.mode != "Prefill":
+        section["speculation"] = _speculation(plan.speculation)
+    if plan.memory_fraction != 0.9:
+        section["cache"] = {"memoryFractionPercent": int(plan.memory_fraction * 100)}
+    machine = {"profile": profile.name, "nodes": nodes}
+    return {"machine": machine, "model": {"name": model}, "stack": plan.stack, "inference": section}
+
+
+def pool_section(pool: Pool) -> Document:
+    """Return a pool's parallelism and experts as a scenario has them."""
+    parallelism = {"tensor": int(pool.tensor)}
+    if pool.architecture.is_moe:
+        parallelism["expert"] = int(pool.expert)
+    section: Document = {"parallelism": parallelism}
+    redundant, shared = int(pool.experts.redundant), int(pool.experts.shared_ranks)
+    if redundant or shared:
+        section["experts"] = {"redundant": redundant, "sharedRanks": shared}
+    return section
+
+
+def training_scenario(profile: Profile, model: str, spec: TrainingSpec, dies: int) -> Document | str:
+    """Return a training run as a scenario, or why it is none."""
+    nodes = _nodes(profile, dies)
+    if isinstance(nodes, str):
+        return nodes
+    training = {"sequenceLength": spec.sequence_length, "globalBatchSize": spec.global_batch_size}
+    return {
+        "machine": {"profile": profile.name, "nodes": nodes},
+        "model": {"name": model},
+        "stack": spec.stack,
+        "training": {**training, **training_section(spec)},
+    }
+
+
+def training_section(spec: TrainingSpec) -> Document:
+    """Return the layout of a training run as a scenario has it."""
+    parallelism = {"tensor": spec.tensor, "pipeline": spec.pipeline, "virtualPipeline": spec.virtual_pipeline}
+    parallelism |= {"context": spec.context} if spec.context > 1 else {}
+    parallelism |= {"expert": spec.expert} if spec.expert > 1 else {}
+    return {"microBatchSize": spec.micro_batch_size, "parallelism": parallelism}
+
+
+def _nodes(profile: Profile, dies: int) -> int | str:
+    if dies % profile.dies_per_server:
+        whole = f"{dies} dies are no whole servers of {profile.dies_per_server}"
+        return f"the best layout is no scenario: its {whole}; choose --cards so that they are"
+    return dies // profile.dies_per_server
+
+
+def _prefill_nodes(profile: Profile, found: RolePool) -> int | str:
+    if found.dies % profile.dies_per_server:
+        return f"the best layout is no scenario: prefill has {found.dies} dies, no whole servers; give more --cards"
+    return found.dies // profile.dies_per_server
+
+
+def _speculation(given: Speculation) -> Document:
+    """Return drafts with one chance for all positions, in whole percent, at which as many are accepted."""
+    drafts, accepted = int(given.drafts), float(given.accepted)
+    chances = range(101)
+    chance = min(chances, key=lambda percent: abs(sum(accumulate([percent / 100] * drafts, mul)) - accepted))
+    return {"drafts": drafts, "acceptancePercent": [chance] * drafts}
