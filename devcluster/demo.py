@@ -28,10 +28,11 @@ class CommandError(Exception):
 
 
 class Demo:
-    """One demo on one instance of the development cluster."""
+    """One demo on one instance of the development cluster, which ``cluster`` (a program) starts and stops."""
 
-    def __init__(self, instance: str) -> None:
+    def __init__(self, instance: str, cluster: Path = CLUSTER) -> None:
         self.instance = instance
+        self.program = cluster
         self.started = time.monotonic()
         self.environment = dict(os.environ)
 
@@ -86,7 +87,7 @@ Stop it: make demo-down{"" if self.instance == "demo" else f" INSTANCE={self.ins
 
     def cluster(self, *arguments: str, capture: bool = False) -> str:
         """Run cluster.py; its progress goes to the screen unless captured."""
-        command = [sys.executable, str(CLUSTER), *arguments]
+        command = [sys.executable, str(self.program), *arguments]
         if arguments[0] not in ("prepare", "image"):
             command += ["--instance", self.instance]
         return self.run(command, capture=capture)
@@ -106,16 +107,19 @@ Stop it: make demo-down{"" if self.instance == "demo" else f" INSTANCE={self.ins
     def run(self, command: list[str], *, capture: bool = True, stdin: str | None = None) -> str:
         """Run a command; on failure say which and what it printed, and stop."""
         program = shutil.which(command[0], path=self.environment["PATH"]) or command[0]
-        done = subprocess.run(
-            [program, *command[1:]],
-            env=self.environment,
-            cwd=ROOT,
-            input=stdin,
-            text=True,
-            stdout=subprocess.PIPE if capture else None,
-            stderr=subprocess.PIPE if capture else None,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [program, *command[1:]],
+                env=self.environment,
+                cwd=ROOT,
+                input=stdin,
+                text=True,
+                stdout=subprocess.PIPE if capture else None,
+                stderr=subprocess.PIPE if capture else None,
+                check=False,
+            )
+        except OSError as error:
+            raise CommandError(f"`{' '.join(command)}` could not be started: {error.strerror}") from error
         if done.returncode:
             said = f"{(done.stdout or '').strip()}\n{(done.stderr or '').strip()}".strip()
             raise CommandError(f"`{' '.join(command)}` failed with exit status {done.returncode}\n{said}".strip())
@@ -155,9 +159,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         raise SystemExit("demo: needs root: it starts a kubelet and containers. Run it with sudo, or use make kind-up")
-    demo = Demo(arguments.instance)
+    play(Demo(arguments.instance), arguments.action)
+
+
+def play(demo: Demo, action: str) -> None:
+    """Bring a demo up or down; what fails ends the program with one message that names the command."""
     try:
-        demo.up() if arguments.action == "up" else demo.down()
+        demo.up() if action == "up" else demo.down()
     except CommandError as error:
         demo.explain()
         raise SystemExit(f"demo: {error}") from None
