@@ -206,7 +206,7 @@ def tensor_cost(view: LinkView, grid: IntArray) -> Cost:
 def incast_of(view: LinkView, groups: IntArray) -> Incast:
     """Return the way to the hottest member of each of ``groups`` (groups, members): the first one of each is it.
 
-    Which rank has the hottest experts no source says, and it differs by layer; one of each group stands for all.
+    Which rank has the hottest experts no source says: one of each group stands for it.
     """
     pairs = _pairs(view, groups, groups[:, :1])
     planes = pairs.weights.shape[-1]

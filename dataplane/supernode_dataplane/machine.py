@@ -90,6 +90,8 @@ class TrainingSpec:
     """Layers of each pipeline stage; None: as even as possible."""
     expert_imbalance: float = 1.0
     """Load of the hottest expert parallel die over the mean."""
+    hot_rank: bool = False
+    """Whether the workload says so of one die of each group, whose ports then show it; else it is the stack's mean."""
 
     @property
     def gradient_bytes(self) -> float:

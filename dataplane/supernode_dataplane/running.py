@@ -116,6 +116,7 @@ def _traffic(planes: int, plan: Plan, costs: LinkCosts, dies: int) -> tuple[Floa
         return np.repeat(np.array(sums), dies // len(sums))[:, None] * float(plan.micro_batches)
 
     passes = 2.0 + recompute
+    hottest = spec.expert_imbalance if spec.hot_rank else 1.0
     copies = [share.exchange_bytes * EXCHANGES_PER_PASS * passes for share in shares]
     # Keys and values go round forward, and again backward, there with their gradients.
     turns = [share.context_bytes * (spec.context - 1) * (3.0 + recompute) for share in shares]
@@ -124,8 +125,8 @@ def _traffic(planes: int, plan: Plan, costs: LinkCosts, dies: int) -> tuple[Floa
         (costs.pipeline, plan.micro_batches * plan.handover_bytes),
         (costs.data, plan.gradient_bytes),
         (costs.context, turns),
-        (_with_incast(costs, spec.expert_imbalance), [sent / spec.expert for sent in copies]),
-        (_of_members(costs, spec.expert_imbalance), copies),
+        (_with_incast(costs, hottest), [sent / spec.expert for sent in copies]),
+        (_of_members(costs, hottest), copies),
         (costs.expert_data, plan.expert_gradient_bytes),
     )
     load, outside = np.zeros((dies, planes)), np.zeros((dies, planes))

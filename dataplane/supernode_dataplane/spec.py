@@ -54,6 +54,7 @@ def parse_training(spec: Mapping[str, Any]) -> TrainingSpec | Problem:
             recompute=read_choice(training, "recompute", "spec.training", get_args(Recompute), "auto"),
             stage_layers=_stage_layers(training),
             expert_imbalance=_imbalance(training, load_stack(stack).expert_imbalance if model.is_moe else 1.0),
+            hot_rank=training.get("expertImbalance") is not None,
         )
     except ModelError as error:
         return Problem(error.reason, error.field, str(error))
