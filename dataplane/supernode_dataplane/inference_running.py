@@ -15,9 +15,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from supernode_dataplane.communication import LinkView
+from supernode_dataplane.communication import Incast, LinkView, incast_of
 from supernode_dataplane.deployment_plan import Deployment, Role, RolePool
 from supernode_dataplane.fabric import Fabric, plane_share
+from supernode_dataplane.incast import show_hottest, uplink_room
 from supernode_dataplane.placing import Placed, names
 from supernode_dataplane.pool_links import PoolLinks, pool_links
 from supernode_dataplane.pool_rates import PoolRates, Rates, deployment_rates
@@ -52,6 +53,8 @@ class _Part:
     """Shape (instances,)."""
     groups: PoolLinks
     tensor: PoolLinks
+    incast: Incast | None
+    """The way to the hottest rank of each instance; None unless one is said to be hotter."""
 
     @property
     def working(self) -> BoolArray:
@@ -113,6 +116,8 @@ class PlacedPools:
     """Of all dies, where one pool hands caches to the other."""
     linked: Deployment
     """On the hardware that its links and its packing leave, lost instances counted in."""
+    room: FloatArray
+    """What its dies may send over the uplinks, bytes per second, (servers, planes)."""
 
     @property
     def moves(self) -> bool:
@@ -153,7 +158,8 @@ def _placed_pools(
     view = LinkView(profile, *links)
     parts = _parts(view, dies, works, deployment)
     between = pool_links(view, dies[None, :]) if len(parts) > 1 else None
-    return PlacedPools(profile, dies, parts, between, _linked(deployment, parts, between))
+    room = uplink_room(profile, dies, links[1])
+    return PlacedPools(profile, dies, parts, between, _linked(deployment, parts, between), room)
 
 
 def _links(fabric: Fabric, placed: Placed, free: FloatArray | None) -> tuple[FloatArray | None, FloatArray | None]:
@@ -202,9 +208,12 @@ def _parts(view: LinkView, job: IntArray, works: BoolArray, deployment: Deployme
         at = slice(first, first + found.dies)
         instances = job[at].reshape(found.instances, -1)
         tensor = pool_links(view, instances.reshape(-1, int(found.pool.tensor)))
-        groups = pool_links(view, instances) if float(found.pool.expert) > 1 else tensor
+        spread = float(found.pool.expert) > 1
+        groups = pool_links(view, instances) if spread else tensor
+        hot_rank = spread and found.pool.experts.imbalance is not None
+        incast = incast_of(view, instances) if hot_rank else None
         whole: BoolArray = np.logical_and.reduce(works[at].reshape(instances.shape), axis=1)
-        parts.append(_Part(found, at, job[at], whole, groups, tensor))
+        parts.append(_Part(found, at, job[at], whole, groups, tensor, incast))
         first += found.dies
     return tuple(parts)
 
@@ -248,20 +257,45 @@ def _readings(found: PlacedPools, pools: Mapping[Role, PoolRates] | None) -> _So
     near = away = (nothing, nothing)
     if between is not None and pools is not None:
         near, away = _handed(profile, job, parts, between, pools)
-    uplinks = []
-    for far in away:
-        beyond = np.zeros((profile.servers, profile.planes))
+    ports = (local + remote + near[0] + away[0], local + remote + near[1] + away[1])
+    uplinks = (np.zeros((profile.servers, profile.planes)), np.zeros((profile.servers, profile.planes)))
+    for beyond, far in zip(uplinks, away, strict=True):
         np.add.at(beyond, job // profile.dies_per_server, remote + far)
-        uplinks.append(beyond)
+    if pools is not None:
+        _show_hottest(found, pools, ports, uplinks)
     return _Solution(
         parts=parts,
         moves=found.moves,
         rates=None,
         working=working,
-        ports=(local + remote + near[0] + away[0], local + remote + near[1] + away[1]),
-        uplinks=(uplinks[0], uplinks[1]),
+        ports=ports,
+        uplinks=uplinks,
         loads=None if pools is None else DieLoads(*columns),
     )
+
+
+def _show_hottest(
+    found: PlacedPools,
+    pools: Mapping[Role, PoolRates],
+    ports: tuple[FloatArray, FloatArray],
+    uplinks: tuple[FloatArray, FloatArray],
+) -> None:
+    """Move the traffic of each pool, in place, to what it is with its hottest experts on one rank of an instance."""
+    for part in found.parts:
+        if part.incast is None:
+            continue
+        exchanged = float(sum(work.exchanged for work in pools[part.found.role].work))
+        show_hottest(
+            part.incast,
+            part.found.pool,
+            found.room,
+            exchanged=exchanged * part.working[:, None].astype(np.float64),
+            loads=(part.groups.local + part.groups.remote, part.groups.remote),
+            at=part.at,
+            servers=part.dies // found.profile.dies_per_server,
+            ports=ports,
+            uplinks=uplinks,
+        )
 
 
 def _handed(
