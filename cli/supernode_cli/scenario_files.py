@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from supernode_cli.errors import CliError
+from supernode_cli.yaml_documents import DuplicateKeyError, read_yaml
 
-__all__ = ["read_document"]
+__all__ = ["WORKLOAD", "from_workload", "read_document"]
 
 MAX_FILE_BYTES: Final = 1 << 20
+WORKLOAD: Final = "SuperNodeWorkload"
+"""The kind of manifest that is taken as a scenario."""
 
 
 def read_document(path: str, name: str | None = None) -> dict[str, Any]:
@@ -18,7 +22,7 @@ def read_document(path: str, name: str | None = None) -> dict[str, Any]:
     Of several workloads ``name`` chooses one.
     """
     document = _one(path, _parse(path), name)
-    return _from_workload(document) if document.get("kind") == "SuperNodeWorkload" else document
+    return from_workload(document) if document.get("kind") == WORKLOAD else document
 
 
 def _parse(path: str) -> list[Any]:
@@ -26,8 +30,9 @@ def _parse(path: str) -> list[Any]:
 
     try:
         text = _read_input() if path == "-" else _read_file(path)
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        return [document for document in yaml.load_all(text, Loader=loader) if document is not None]
+        return read_yaml(text)
+    except DuplicateKeyError as error:
+        raise CliError(f"{path}: {error}") from None
     except OSError as error:
         raise CliError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -38,7 +43,7 @@ def _parse(path: str) -> list[Any]:
 
 
 def _one(path: str, documents: list[Any], name: str | None) -> dict[str, Any]:
-    workloads = [d for d in documents if isinstance(d, dict) and d.get("kind") == "SuperNodeWorkload"]
+    workloads = [d for d in documents if isinstance(d, dict) and d.get("kind") == WORKLOAD]
     chosen = workloads if len(documents) > 1 or name is not None else documents
     names = [_name(workload) for workload in workloads]
     if name is not None:
@@ -73,7 +78,7 @@ def _read_input() -> str:
     return sys.stdin.read(MAX_FILE_BYTES)
 
 
-def _from_workload(document: dict[str, Any]) -> dict[str, Any]:
+def from_workload(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a manifest as a scenario: its managed nodes are the machine's. What is wrong in it is found there."""
     spec = document.get("spec")
     spec = spec if isinstance(spec, dict) else {}

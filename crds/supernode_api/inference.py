@@ -86,13 +86,24 @@ class MicroBatches(StrEnum):
 class Precision(ApiModel):
     """The number format of each class of tensors."""
 
-    weights: WeightFormat = Field(default=WeightFormat.INT8, description="Of weights: bf16, int8, fp8 or int4.")
-    activations: ActivationFormat = Field(
-        default=ActivationFormat.INT8,
-        description="That products are computed in: bf16, int8 or fp8; one that the hardware lacks runs as bf16.",
+    weights: WeightFormat | None = Field(
+        default=None,
+        description="Of weights: bf16, int8, fp8 or int4; absent: as the model's quantization_config, else int8.",
     )
-    kv_cache: CacheFormat = Field(default=CacheFormat.BF16, description="Of cached keys and values: bf16, int8 or fp8.")
-    head: HeadFormat = Field(default=HeadFormat.BF16, description="Of the output head: bf16 or int8.")
+    activations: ActivationFormat | None = Field(
+        default=None,
+        description="That products are computed in: bf16, int8 or fp8, where one that the hardware lacks runs as bf16; "
+        "absent: as the model's quantization_config, else int8.",
+    )
+    kv_cache: CacheFormat | None = Field(
+        default=None,
+        description="Of cached keys and values: bf16, int8 or fp8; absent: as the model's quantization_config, else "
+        "bf16.",
+    )
+    head: HeadFormat | None = Field(
+        default=None,
+        description="Of the output head: bf16 or int8; absent: as the model's quantization_config, else bf16.",
+    )
 
 
 class PoolParallelism(ApiModel):

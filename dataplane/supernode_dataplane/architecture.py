@@ -193,6 +193,8 @@ class FeedForward:
     expert_width: int = 0
     shared_width: int = 0
     """Sum over the experts that every token goes through."""
+    slices: int = 1
+    """Equal parts that each real expert is split into: ``experts``, ``top_k`` and ``expert_width`` are of parts."""
 
     @property
     def is_moe(self) -> bool:
@@ -218,7 +220,7 @@ class FeedForward:
 
     def router_parameters(self, hidden: int) -> int:
         """Return the parameters of the router."""
-        return hidden * self.experts
+        return hidden * self.experts // self.slices
 
     def active_parameters(self, hidden: int) -> int:
         """Return the parameters that one token meets."""

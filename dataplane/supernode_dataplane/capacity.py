@@ -4,7 +4,9 @@
 
 Weights: projections and dense blocks over the tensor group (key-value parts replicated beyond the key-value heads),
 routed experts over the expert ranks with their redundant replicas, embedding in BF16, head as its format says, layers
-for multi-token prediction where drafts are made.
+for multi-token prediction where drafts are made. Of the stages of a pipeline the fullest counts, each with the caches
+of its layers; tensor groups that share prompts have each its part of caches and activations; with attention and experts
+apart, the attention dies have the caches, and the experts must fit too.
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from supernode_dataplane.architecture import LayerGroup
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.numeric import Number, any_true, at_least, at_most
+from supernode_dataplane.stages import Stage, pool_stages
 
 __all__ = [
     "BUFFER_BYTES",
@@ -22,6 +27,7 @@ __all__ = [
     "Capacity",
     "cache_bytes",
     "capacity_of",
+    "expert_weight_bytes",
     "explain_memory",
     "weight_bytes",
 ]
@@ -55,27 +61,32 @@ class Capacity:
 
 
 def weight_bytes(pool: Pool) -> Number:
-    """Return the weights of one die, bytes."""
-    model = pool.architecture
-    total: Number = 0.0
-    for group in model.kinds:
-        total = total + group.count * _layer_values(pool, group)
+    """Return the weights of one die, bytes: of the fullest stage; with a split, of an attention die."""
+    if pool.pipeline == 1:
+        return _stage_weights(pool, first=True, last=True)
+    stages = pool_stages(pool)
+    return max(_stage_weights(stage.pool, first=stage.first, last=stage.last) for stage in stages)
+
+
+def expert_weight_bytes(pool: Pool) -> Number:
+    """Return the weights of an expert die of a pool that has a split, bytes."""
+    kinds = [(group.count, group) for group in pool.architecture.kinds]
     if any_true(pool.speculation.drafts > 0):
-        total = total + max(1, model.mtp_layers) * _layer_values(pool, model.groups[-1])
-    width = 2.0 if pool.precision.head == "bf16" else 1.0
-    ends = model.embedding_parameters * 2.0 + (0.0 if model.tied else model.head_parameters * width)
-    return total * pool.precision.weight_bytes + ends / pool.tensor
+        kinds.append((max(1, pool.architecture.mtp_layers), pool.architecture.groups[-1]))
+    values = sum(count * _expert_values(pool, group) for count, group in kinds if group.feed_forward.is_moe)
+    return values * pool.precision.weight_bytes
 
 
 def cache_bytes(pool: Pool, context: Number) -> Number:
-    """Return what one sequence of so many tokens holds on each die of its tensor group, bytes."""
+    """Return what one sequence of so many tokens holds on each die of its group (a mean stage), bytes."""
     model, per_value = pool.architecture, pool.precision.kv_bytes
     total: Number = 0.0
     for group in model.kinds:
         attention = group.attention
         values = attention.sequence_values(context) + context * attention.index_values
         total = total + group.count * values / at_most(pool.tensor, float(attention.kv_heads))
-    return total * per_value
+    shared = pool.pipeline * pool.context
+    return total * per_value if shared == 1 else total * per_value / shared
 
 
 def capacity_of(
@@ -85,9 +96,28 @@ def capacity_of(
 
     ``tokens_in_flight`` are those of one tensor group that go through the model at once (a prefill batch or chunk).
     """
+    if pool.pipeline > 1:
+        found = [_stage_capacity(stage, context, tokens_in_flight, memory_fraction) for stage in pool_stages(pool)]
+        return min(found, key=lambda capacity: float(np.min(capacity.sequences)))
+    return _capacity(pool, _stage_weights(pool, first=True, last=True), context, tokens_in_flight, memory_fraction)
+
+
+def _stage_capacity(stage: Stage, context: Number, tokens_in_flight: Number, memory_fraction: Number) -> Capacity:
+    weights = _stage_weights(stage.pool, first=stage.first, last=stage.last)
+    return _capacity(stage.pool, weights, context, tokens_in_flight, memory_fraction)
+
+
+def _capacity(
+    pool: Pool, weights: Number, context: Number, tokens_in_flight: Number, memory_fraction: Number
+) -> Capacity:
     usable = pool.hardware.hbm_bytes * memory_fraction
-    weights = weight_bytes(pool)
     activations = tokens_in_flight * (pool.architecture.hidden * _ACTIVATION_VALUES * 2.0) / pool.tensor
+    if pool.context > 1:
+        activations = activations / pool.context
+    if pool.split is not None:
+        experts = expert_weight_bytes(pool)
+        if any_true(experts + BUFFER_BYTES > usable):
+            weights = experts
     return Capacity(
         hbm=usable,
         weights=weights,
@@ -115,20 +145,38 @@ def explain_memory(pool: Pool, capacity: Capacity, sequences: float) -> str:
     )
 
 
+def _stage_weights(pool: Pool, *, first: bool, last: bool) -> Number:
+    """Return the weights of a die of one stage; embedding and head are at the ends."""
+    model = pool.architecture
+    total: Number = 0.0
+    for group in model.kinds:
+        total = total + group.count * _layer_values(pool, group)
+    if last and any_true(pool.speculation.drafts > 0):
+        total = total + max(1, model.mtp_layers) * _layer_values(pool, model.groups[-1])
+    width = 2.0 if pool.precision.head == "bf16" else 1.0
+    ends = model.embedding_parameters * 2.0 if first else 0.0
+    if last and not (model.tied and first):
+        ends = ends + model.head_parameters * (2.0 if model.tied else width)
+    return total * pool.precision.weight_bytes + ends / pool.tensor
+
+
 def _layer_values(pool: Pool, group: LayerGroup) -> Number:
-    """Return the weights of one layer on one die, values."""
+    """Return the weights of one layer on one die, values; with a split, on an attention die."""
     hidden, attention, block = pool.architecture.hidden, group.attention, group.feed_forward
     held = attention.query_parameters(hidden) / pool.tensor
     held = held + attention.key_value_parameters(hidden) / at_most(pool.tensor, float(attention.kv_heads))
     if not block.is_moe:
         return held + block.dense_parameters(hidden) / pool.tensor
+    if pool.split is not None:
+        return held
     if any_true(pool.expert > 1):
-        slots = (block.experts + pool.experts.redundant) / (pool.expert - pool.experts.shared_ranks)
-        return (
-            held
-            + slots * block.expert_parameters(hidden)
-            + block.shared_parameters(hidden)
-            + block.router_parameters(hidden)
-        )
+        return held + _expert_values(pool, group)
     whole = block.experts * block.expert_parameters(hidden) + block.shared_parameters(hidden)
     return held + whole / pool.tensor + block.router_parameters(hidden)
+
+
+def _expert_values(pool: Pool, group: LayerGroup) -> Number:
+    """Return the experts of one layer on one of the dies that they are spread over, values."""
+    hidden, block = pool.architecture.hidden, group.feed_forward
+    slots = (block.experts + pool.experts.redundant) / (pool.expert - pool.experts.shared_ranks)
+    return slots * block.expert_parameters(hidden) + block.shared_parameters(hidden) + block.router_parameters(hidden)

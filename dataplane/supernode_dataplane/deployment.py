@@ -13,7 +13,7 @@ from supernode_dataplane.hardware import BYTES, Format, Hardware
 from supernode_dataplane.numeric import Number
 from supernode_dataplane.stacks import Stack
 
-__all__ = ["Experts", "Pool", "Precision", "Speculation", "Streams"]
+__all__ = ["Experts", "Pool", "Precision", "Speculation", "Split", "Streams"]
 
 Streams = Literal["auto", "one", "two"]
 
@@ -52,6 +52,16 @@ class Experts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Attention and experts on dies of their own."""
+
+    expert_dies: int
+    """Of the pool's dies, the last ones; the others have attention, dense blocks and heads."""
+    domains: int = 1
+    """Equal parts of the attention dies that take turns at the experts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Speculation:
     """Draft tokens of a step and how many of them are accepted."""
 
@@ -72,7 +82,12 @@ class Speculation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Dies of one role that run one model together: dies = tensor x data."""
+    """Dies of one role that run one model together: dies = pipeline x context x tensor x data, plus a split's experts.
+
+    ``architecture`` is the model as the dies see it: experts that are split over dies are slices there
+    (:mod:`supernode_dataplane.expert_slices`). What pipeline, context and split make of a step is in
+    :mod:`supernode_dataplane.pool_phases`.
+    """
 
     architecture: Architecture
     hardware: Hardware
@@ -89,11 +104,25 @@ class Pool:
     """Whether a tensor group splits the tokens for what each die would else do in full: norms, residuals."""
     streams: Streams = "auto"
     """Micro-batches in flight in decode, and hiding of the exchange in prefill."""
+    attention_share: float | None = None
+    """Share of the cores that attention has beside experts when two streams run; None: the stack's."""
+    pipeline: int = 1
+    """Stages that follow one another, each with its layers on its own equal part of the dies."""
+    in_flight: int = 1
+    """Micro-batches of a decode step that are in the stages at the same time."""
+    context: int = 1
+    """Tensor groups that share the tokens of a prompt and pass keys and values around; prefill only."""
+    split: Split | None = None
+
+    @property
+    def attention_dies(self) -> Number:
+        """Dies with attention: all of them, without a split."""
+        return self.dies if self.split is None else self.dies - self.split.expert_dies
 
     @property
     def groups(self) -> Number:
         """Data-parallel groups: each holds the caches of its own sequences."""
-        return self.dies / self.tensor
+        return self.attention_dies / (self.tensor * self.pipeline * self.context)
 
     @property
     def cards(self) -> Number:

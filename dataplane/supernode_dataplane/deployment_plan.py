@@ -1,6 +1,7 @@
 """An inference deployment as asked for, and as pools of dies: how many instances each pool holds, and what is illegal.
 
-    instance   the smallest group of dies that serves alone: one set of expert ranks, else one tensor group
+    instance   the smallest group of dies that serves alone: one set of expert ranks, else one tensor group or those
+               that share prompts; of a pipeline all stages, and a pool with attention and experts apart as a whole
     pool       its dies / dies of an instance, all instances alike
 
 The first nodes by rank read prompts when a deployment is disaggregated; all others decode. Numbers that decide no
@@ -10,16 +11,16 @@ layout (lengths, load, prompts, shares, accepted drafts, imbalance) may be array
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.capacity import MEMORY_FRACTION, Capacity, capacity_of, explain_memory
-from supernode_dataplane.deployment import Experts, Pool, Precision, Speculation, Streams
+from supernode_dataplane.deployment import Experts, Pool, Precision, Speculation, Split, Streams
 from supernode_dataplane.hardware import Hardware
 from supernode_dataplane.inference import InferenceSpec, Mode
 from supernode_dataplane.numeric import Number
-from supernode_dataplane.stacks import load_stack
+from supernode_dataplane.pool_layout import IllegalLayoutError, lay_out
 from supernode_dataplane.state import Problem
 
 __all__ = [
@@ -47,7 +48,19 @@ class PoolPlan:
     expert: int | None = None
     """None: over all dies of the pool, where the model has experts."""
     experts: Experts = field(default_factory=Experts)
+    experts_per_die: int | None = None
+    """Replicas that each expert rank holds of routed experts; None: as ``experts.redundant`` gives."""
     streams: Streams = "auto"
+    expert_tensor: int = 1
+    """Dies that an expert's matrices are split over."""
+    pipeline: int = 1
+    in_flight: int | None = None
+    """Micro-batches of a decode step; None: one for each stage."""
+    context: int = 1
+    sequence_parallel: bool = False
+    attention_share: float | None = None
+    """Share of the cores that attention has with two streams; None: the stack's."""
+    split: Split | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +83,10 @@ class DeploymentPlan:
     prompts: int = 1
     speculation: Speculation = field(default_factory=Speculation)
     cached_share: float = 0.0
+    cache_domain_dies: int | None = None
+    """Dies that share one context cache, of those that read prompts; None: all of them."""
+    cache_bytes_per_second: float | None = None
+    """What a die loads from the context cache; None: the way to other servers."""
     memory_fraction: float = MEMORY_FRACTION
 
     @property
@@ -117,7 +134,7 @@ def sequences_per_group(plan: DeploymentPlan, decode: RolePool, instances: int) 
     """Return the sequences of each tensor group when so many instances share the load."""
     pool = decode.pool
     if plan.sequences_per_card is not None:
-        return plan.sequences_per_card * float(pool.tensor) / decode.dies_per_card
+        return plan.sequences_per_card * float(pool.dies / pool.groups) / decode.dies_per_card
     concurrency = 0 if plan.concurrency is None else plan.concurrency
     return concurrency / (float(pool.groups) * instances)
 
@@ -131,7 +148,7 @@ def deployment_of(
     """
     try:
         return _pools(plan, hardware, dies, prefill_dies, dies_text)
-    except _Illegal as error:
+    except IllegalLayoutError as error:
         return error.problem
 
 
@@ -147,6 +164,7 @@ def inference_spec(deployment: Deployment, sequences: Number | None = None) -> I
         sequences=deployment.sequences if sequences is None else sequences,
         prompts=1.0 * plan.prompts,
         cached_share=plan.cached_share,
+        cache_bytes_per_second=plan.cache_bytes_per_second,
         memory_fraction=plan.memory_fraction,
     )
 
@@ -161,11 +179,11 @@ def memory_problem(deployment: Deployment) -> Problem | None:
             continue
         text = explain_memory(found.pool, capacity, sequences)
         if capacity.weights + capacity.buffers >= capacity.hbm:
-            remedy = "spread the weights over more dies (tensor, expert), or choose a smaller format"
+            remedy = "spread the weights over more dies (tensor, expert, pipeline), or choose a smaller format"
         elif found.role == "prefill":
-            remedy = "read fewer prompts at once, or share each over more dies (tensor)"
+            remedy = "read fewer prompts at once, or share each over more dies (tensor, context)"
         else:
-            each = float(capacity.sequences) / float(found.pool.tensor)
+            each = float(capacity.sequences) / float(found.pool.dies / found.pool.groups)
             most, card = int(each * found.dies), int(each * found.dies_per_card)
             held = f"its {found.dies} dies hold {most} such sequences, {card} on each card"
             remedy = f"{held}: ask for fewer, or for more dies"
@@ -188,20 +206,15 @@ def pool_capacity(deployment: Deployment, found: RolePool) -> tuple[Capacity, Nu
     return capacity_of(pool, context, tokens_in_flight=new, memory_fraction=fraction), held
 
 
-class _Illegal(Exception):
-    def __init__(self, field_path: str, message: str) -> None:
-        self.problem = Problem("InvalidParallelism", f"{_FIELD}.{field_path}", message)
-        super().__init__(message)
-
-
 def _pools(plan: DeploymentPlan, hardware: Hardware, dies: int, prefill_dies: int, dies_text: str) -> Deployment:
+    plan = _with_domains(plan, prefill_dies if plan.mode == "Disaggregated" else dies)
     if plan.mode == "Prefill":
         return Deployment(plan, _role_pool(plan, "prefill", hardware, dies, dies_text), None)
     if plan.mode != "Disaggregated":
         return Deployment(plan, None, _role_pool(plan, "decode", hardware, dies, dies_text))
     if not 0 < prefill_dies < dies:
         message = f"prefill.nodes {plan.prefill_nodes} leave no dies of {dies_text} to decode"
-        raise _Illegal("prefill.nodes", f"{message}; give it fewer nodes, or the workload more")
+        raise IllegalLayoutError("prefill.nodes", f"{message}; give it fewer nodes, or the workload more")
     rest = dies - prefill_dies
     prefill = _role_pool(plan, "prefill", hardware, prefill_dies, f"the {prefill_dies} dies of its nodes")
     return Deployment(plan, prefill, _role_pool(plan, "decode", hardware, rest, f"the other {rest} dies"))
@@ -209,65 +222,21 @@ def _pools(plan: DeploymentPlan, hardware: Hardware, dies: int, prefill_dies: in
 
 def _role_pool(plan: DeploymentPlan, role: Role, hardware: Hardware, dies: int, dies_text: str) -> RolePool:
     split = (plan.prefill if role == "prefill" else plan.decode) or PoolPlan()
-    expert = split.expert if split.expert is not None else (dies if plan.model.is_moe else 1)
-    for field_path, dividing in (("tensor", split.tensor), ("expert", expert)):
-        if dies % dividing:
-            message = f"{field_path} {dividing} does not divide {dies_text}; choose a degree that does"
-            raise _Illegal(f"{role}.parallelism.{field_path}", message)
-    _check_tensor(plan.model, split, f"{role}.parallelism.tensor")
-    if plan.model.is_moe:
-        _check_experts(plan.model, split, expert, role)
-    elif expert > 1:
-        raise _Illegal(f"{role}.parallelism.expert", f"{plan.model.name} has no experts: leave expert out")
-    elif split.experts != Experts():
-        raise _Illegal(f"{role}.experts", f"{plan.model.name} has no experts: leave experts out")
-    size = expert if expert > 1 else split.tensor
-    pool = Pool(
-        architecture=plan.model,
-        hardware=hardware,
-        stack=load_stack(plan.stack),
-        dies=size,
-        tensor=split.tensor,
-        expert=expert,
-        precision=plan.precision,
-        experts=split.experts,
-        speculation=plan.speculation,
-        streams=split.streams,
-    )
-    return RolePool(role, pool, dies // size, hardware.dies_per_card)
+    pool = lay_out(plan, split, role, hardware, dies, dies_text)
+    return RolePool(role, pool, dies // int(pool.dies), hardware.dies_per_card)
 
 
-def _check_tensor(model: Architecture, split: PoolPlan, field_path: str) -> None:
-    tensor = split.tensor
-    for kind in model.kinds:
-        heads, key_values = kind.attention.heads, kind.attention.kv_heads
-        if heads % tensor:
-            raise _Illegal(field_path, f"tensor {tensor} does not divide the {heads} attention heads of {model.name}")
-        if key_values % tensor and tensor % key_values:
-            message = f"tensor {tensor} and the {key_values} key-value heads of {model.name} do not divide one another"
-            raise _Illegal(field_path, message)
+def _with_domains(plan: DeploymentPlan, dies: int) -> DeploymentPlan:
+    """Return the plan with the share of prompts that a cache of each domain holds.
 
-
-def _check_experts(model: Architecture, split: PoolPlan, expert: int, role: Role) -> None:
-    redundant, shared = int(split.experts.redundant), int(split.experts.shared_ranks)
-    if expert == 1:
-        if redundant or shared:
-            message = "redundant and sharedRanks need experts that are spread over dies: expert above 1"
-            raise _Illegal(f"{role}.experts", message)
-        return
-    if expert % split.tensor:
-        message = f"tensor {split.tensor} does not divide expert {expert}: whole tensor groups share a set of experts"
-        raise _Illegal(f"{role}.parallelism.expert", message)
-    block = next(kind.feed_forward for kind in model.kinds if kind.feed_forward.is_moe)
-    if shared and not block.shared_width:
-        raise _Illegal(f"{role}.experts.sharedRanks", f"{model.name} has no shared experts: leave sharedRanks out")
-    if shared >= expert:
-        message = f"sharedRanks {shared} leaves none of {expert} expert ranks for routed experts; give it fewer"
-        raise _Illegal(f"{role}.experts.sharedRanks", message)
-    ranks, replicas = expert - shared, block.experts + redundant
-    if replicas % ranks:
-        message = (
-            f"{block.experts} experts and {redundant} redundant replicas do not spread evenly over {ranks} ranks; "
-            f"make it {redundant + -replicas % ranks} redundant"
-        )
-        raise _Illegal(f"{role}.experts.redundant", message)
+    Tokens that are read again are read u = 1 / (1 - share) times in all. Prompts go to any of D domains, and the first
+    to come to each misses: u - D (1 - (1 - 1/D)^u) of them hit.
+    """
+    each = plan.cache_domain_dies
+    if each is None or dies < 1:
+        return plan
+    if dies % each:
+        message = f"domainDies {each} does not divide the {dies} dies that read prompts; choose a number that does"
+        raise IllegalLayoutError("cache.domainDies", message)
+    domains, uses = dies // each, 1.0 / (1.0 - plan.cached_share)
+    return replace(plan, cached_share=1.0 - domains * (1.0 - (1.0 - 1.0 / domains) ** uses) / uses)

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from supernode_dataplane.capacity import Capacity, cache_bytes, capacity_of
-from supernode_dataplane.decode import DecodeStep, decode_step
+from supernode_dataplane.decode import DecodeStep
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.numeric import Number, at_most, choose
-from supernode_dataplane.prefill import PrefillStep, prefill_step
+from supernode_dataplane.pool_phases import decode_phase, prompt_phase
+from supernode_dataplane.prefill import PrefillStep
 
 __all__ = ["InferencePoint", "InferenceSpec", "Mode", "inference_point", "transfer_seconds"]
 
@@ -84,7 +85,7 @@ def inference_point(spec: InferenceSpec) -> InferencePoint:
     context = spec.input_tokens + spec.output_tokens / 2.0
     capacity = capacity_of(pool, spec.input_tokens + spec.output_tokens, memory_fraction=spec.memory_fraction)
     fits = capacity.sequences >= spec.sequences
-    step = decode_step(pool, spec.sequences, context)
+    step = decode_phase(pool, spec.sequences, context)
     per_token = step.seconds / pool.speculation.tokens
     running = spec.sequences * pool.groups
     if spec.mode == "Decode":
@@ -140,9 +141,10 @@ def _prompt(spec: InferenceSpec, pool: Pool) -> tuple[PrefillStep, Number]:
     cached = spec.input_tokens * spec.cached_share
     new = spec.input_tokens - cached
     load = transfer_seconds(pool, cached, spec.cache_bytes_per_second)
-    batch = prefill_step(pool, new * spec.prompts, cached + new / 2.0, spec.prompts, cached=cached * spec.prompts)
-    alone = prefill_step(pool, new, cached + new / 2.0, cached=cached)
-    return replace(batch, seconds=batch.seconds + load * spec.prompts), alone.seconds + load
+    context = cached + new / 2.0
+    batch = prompt_phase(pool, new * spec.prompts, context, spec.prompts, cached=cached * spec.prompts).step
+    alone = prompt_phase(pool, new, context, cached=cached)
+    return replace(batch, seconds=batch.seconds + load * spec.prompts), alone.latency_seconds + load
 
 
 def _need(pool: Pool | None, role: str) -> Pool:

@@ -10,12 +10,13 @@ from itertools import accumulate
 from operator import mul
 from typing import Any, Final, get_args
 
-from supernode_dataplane.deployment import Experts, Precision, Speculation, Streams
+from supernode_dataplane.deployment import Experts, Precision, Speculation, Split, Streams
 from supernode_dataplane.deployment_plan import DeploymentPlan, PoolPlan
 from supernode_dataplane.errors import ModelError
 from supernode_dataplane.hardware import Format
 from supernode_dataplane.inference import Mode
-from supernode_dataplane.raw_fields import FieldError, read_choice, read_mapping, read_model, read_whole
+from supernode_dataplane.quantization import Quantization, quantization_of
+from supernode_dataplane.raw_fields import FieldError, read_choice, read_mapping, read_model, read_number, read_whole
 from supernode_dataplane.stacks import stack_names
 from supernode_dataplane.state import Problem
 
@@ -45,24 +46,28 @@ def _plan(spec: Mapping[str, Any], raw: Mapping[str, Any]) -> DeploymentPlan:
     _check_fields(raw, mode, given)
     cache = read_mapping(raw, "cache", _PATH, {})
     load, batch = (read_mapping(raw, key, _PATH, {}) for key in ("load", "batch"))
-    prefill = read_mapping(raw, "prefill", _PATH, {})
+    prefill, model = read_mapping(raw, "prefill", _PATH, {}), read_mapping(spec, "model", "spec")
+    architecture, config = read_model(model), model.get("config")
+    said = None if config is None else quantization_of(config)
     return DeploymentPlan(
-        model=read_model(read_mapping(spec, "model", "spec")),
+        model=architecture,
         stack=read_choice(spec, "stack", "spec", stack_names(), "vendor-tuned"),
         mode=mode,
         input_tokens=read_whole(raw, "inputTokens", _PATH, _TOKENS),
         output_tokens=1 if mode == "Prefill" else read_whole(raw, "outputTokens", _PATH, _TOKENS),
-        precision=_precision(read_mapping(raw, "precision", _PATH, {})),
+        precision=_precision(read_mapping(raw, "precision", _PATH, {}), said),
         decode=None if mode == "Prefill" else _pool(raw, "decode"),
         prefill=_pool(raw, "prefill") if mode in ("Prefill", "Disaggregated") else None,
         prefill_nodes=read_whole(prefill, "nodes", f"{_PATH}.prefill", 1023) if mode == "Disaggregated" else 0,
         sequences_per_card=read_whole(batch, "sequencesPerCard", f"{_PATH}.batch", 1 << 16)
         if "batch" in given
         else None,
-        concurrency=read_whole(load, "concurrency", f"{_PATH}.load", _TOKENS) if "load" in given else None,
+        concurrency=_concurrency(load) if "load" in given else None,
         prompts=read_whole(raw, "promptsPerBatch", _PATH, 4096, 1),
         speculation=_speculation(raw),
         cached_share=read_whole(cache, "reusePercent", f"{_PATH}.cache", 99, 0, least=0) / 100,
+        cache_domain_dies=None if cache.get("domainDies") is None else _domain(cache, mode),
+        cache_bytes_per_second=None if cache.get("gigabytesPerSecond") is None else _loading(cache, mode),
         memory_fraction=read_whole(cache, "memoryFractionPercent", f"{_PATH}.cache", 95, 90) / 100,
     )
 
@@ -93,13 +98,40 @@ def _check_fields(raw: Mapping[str, Any], mode: Mode, given: set[str]) -> None:
             read_whole(raw, key, _PATH, most)
 
 
-def _precision(raw: Mapping[str, Any]) -> Precision:
-    path = f"{_PATH}.precision"
+def _concurrency(load: Mapping[str, Any]) -> int:
+    for key in ("rate", "trace", "preset"):
+        if load.get("concurrency") is None and load.get(key) is not None:
+            raise FieldError(
+                f"{_PATH}.load.{key}",
+                "says when requests arrive, and what arrives queues: serve-sim simulates that; for the steady state "
+                "give load.concurrency, how many are in flight, or batch",
+            )
+    return read_whole(load, "concurrency", f"{_PATH}.load", _TOKENS)
+
+
+def _domain(cache: Mapping[str, Any], mode: Mode) -> int:
+    _check_reads(mode, "domainDies")
+    return read_whole(cache, "domainDies", f"{_PATH}.cache", 1 << 20)
+
+
+def _loading(cache: Mapping[str, Any], mode: Mode) -> float:
+    _check_reads(mode, "gigabytesPerSecond")
+    return read_number(cache, "gigabytesPerSecond", f"{_PATH}.cache", 1e5, least=1e-3) * 1e9
+
+
+def _check_reads(mode: Mode, key: str) -> None:
+    if mode == "Decode":
+        raise FieldError(f"{_PATH}.cache.{key}", "is not for mode Decode, which reads no prompts: leave it out")
+
+
+def _precision(raw: Mapping[str, Any], said: Quantization | None) -> Precision:
+    """Return the formats: as given, else as the model's config says, else those of the machine's usual deployments."""
+    path, usual = f"{_PATH}.precision", said or Quantization("int8", "int8")
     return Precision(
-        weights=read_choice(raw, "weights", path, get_args(Format), "int8"),
-        activations=read_choice(raw, "activations", path, _ACTIVATIONS, "int8"),
-        kv_cache=read_choice(raw, "kvCache", path, _CACHES, "bf16"),
-        head=read_choice(raw, "head", path, _HEADS, "bf16"),
+        weights=read_choice(raw, "weights", path, get_args(Format), usual.weights),
+        activations=read_choice(raw, "activations", path, _ACTIVATIONS, usual.activations),
+        kv_cache=read_choice(raw, "kvCache", path, _CACHES, usual.kv_cache or "bf16"),
+        head=read_choice(raw, "head", path, _HEADS, usual.head or "bf16"),
     )
 
 
@@ -109,6 +141,11 @@ def _pool(raw: Mapping[str, Any], role: str) -> PoolPlan:
     layout, experts = read_mapping(pool, "parallelism", path, {}), read_mapping(pool, "experts", path, {})
     even = experts.get("imbalancePercent") is None
     imbalance = None if even else read_whole(experts, "imbalancePercent", f"{path}.experts", 10000, least=100) / 100
+    per_die = experts.get("perDie")
+    if per_die is not None and experts.get("redundant"):
+        raise FieldError(f"{path}.experts.perDie", "and redundant: perDie fills every rank; give one of both")
+    decodes = role == "decode"
+    in_flight, share = (owner.get(key) for owner, key in ((layout, "inFlight"), (pool, "attentionCorePercent")))
     return PoolPlan(
         tensor=read_whole(layout, "tensor", f"{path}.parallelism", 4096, 1),
         expert=None if layout.get("expert") is None else read_whole(layout, "expert", f"{path}.parallelism", 4096),
@@ -117,7 +154,22 @@ def _pool(raw: Mapping[str, Any], role: str) -> PoolPlan:
             shared_ranks=read_whole(experts, "sharedRanks", f"{path}.experts", 4095, 0, least=0),
             imbalance=imbalance,
         ),
+        experts_per_die=None if per_die is None else read_whole(experts, "perDie", f"{path}.experts", 1 << 16),
         streams=read_choice(pool, "microBatches", path, get_args(Streams), "auto"),
+        expert_tensor=read_whole(layout, "expertTensor", f"{path}.parallelism", 256, 1),
+        pipeline=read_whole(layout, "pipeline", f"{path}.parallelism", 4096, 1),
+        in_flight=read_whole(layout, "inFlight", f"{path}.parallelism", 4096) if decodes and in_flight else None,
+        context=1 if decodes else read_whole(layout, "context", f"{path}.parallelism", 4096, 1),
+        sequence_parallel=layout.get("sequence") is True,
+        attention_share=read_whole(pool, "attentionCorePercent", path, 99) / 100 if decodes and share else None,
+        split=_split(read_mapping(pool, "split", path)) if decodes and pool.get("split") is not None else None,
+    )
+
+
+def _split(raw: Mapping[str, Any]) -> Split:
+    path = f"{_PATH}.decode.split"
+    return Split(
+        expert_dies=read_whole(raw, "expertDies", path, 1 << 20), domains=read_whole(raw, "domains", path, 4096, 1)
     )
 
 
@@ -127,7 +179,11 @@ def _speculation(raw: Mapping[str, Any]) -> Speculation:
     path = f"{_PATH}.speculation"
     given = read_mapping(raw, "speculation", _PATH)
     drafts = read_whole(given, "drafts", path, 16)
-    chances = given.get("acceptancePercent")
+    chances, mean = given.get("acceptancePercent"), given.get("tokensPerStep")
+    if mean is not None:
+        if chances is not None:
+            raise FieldError(f"{path}.tokensPerStep", "and acceptancePercent: give one of both")
+        return Speculation(drafts=drafts, accepted=read_number(given, "tokensPerStep", path, drafts + 1, least=1) - 1)
     if not isinstance(chances, list | tuple) or len(chances) != drafts:
         raise FieldError(f"{path}.acceptancePercent", f"must be a list of {drafts} percentages, one for each draft")
     every = {str(number): chance for number, chance in enumerate(chances)}

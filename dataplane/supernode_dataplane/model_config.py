@@ -15,6 +15,7 @@ from typing import Any, Final
 from supernode_dataplane.architecture import Architecture, Attention, FeedForward, group_layers
 from supernode_dataplane.config_keys import FAMILIES, HARMLESS, Config, Family
 from supernode_dataplane.errors import InvalidModelError
+from supernode_dataplane.quantization import read_quantization
 
 __all__ = ["model_from_config", "parse_config"]
 
@@ -72,10 +73,8 @@ def _refuse_unknown(config: Mapping[str, Any], kind: str, family: Family) -> Non
         if "expert" in key and not isinstance(value, list | dict) and value in _OFF:
             continue
         if key == "quantization_config":
-            raise InvalidModelError(
-                "model.config.quantization_config is not understood: precision is said beside the model, not in its "
-                "config; leave it out"
-            )
+            read_quantization(value)
+            continue
         if key in ("text_config", "vision_config"):
             raise InvalidModelError(f"model.config.{key} is not understood; give the text model's own config alone")
         raise InvalidModelError(

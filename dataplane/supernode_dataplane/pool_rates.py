@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from supernode_dataplane.capacity import cache_bytes
+from supernode_dataplane.capacity import cache_bytes, expert_weight_bytes, weight_bytes
 from supernode_dataplane.decode import DecodeStep
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.deployment_plan import (
@@ -28,7 +28,7 @@ from supernode_dataplane.deployment_plan import (
 )
 from supernode_dataplane.inference import InferencePoint, inference_point
 from supernode_dataplane.numeric import Number, at_least, at_most, choose
-from supernode_dataplane.pool_work import PoolWork, decode_work, prefill_work
+from supernode_dataplane.pool_work import PoolWork, decode_work, prefill_work, split_work
 from supernode_dataplane.prefill import PrefillStep
 from supernode_dataplane.state import Bound
 
@@ -46,6 +46,8 @@ class PoolRates:
     sent_bytes_per_second: Number = 0.0
     """Caches that a die hands to the other pool."""
     received_bytes_per_second: Number = 0.0
+    experts: PoolRates | None = None
+    """Of a die with experts, where they are apart from attention; the other fields are of a die with attention."""
 
     @property
     def used_bytes(self) -> Number:
@@ -144,7 +146,7 @@ def _requests(
     ):
         assert step is not None
         wire = step.sent_bytes / _way_out(found.pool) / step.seconds
-        handed = _handed_bytes(deployment.prefill.pool, plan) / (instances * float(found.pool.dies))
+        handed = _handed_bytes(deployment.prefill.pool, plan) / (instances * float(found.pool.attention_dies))
         links = seconds[found.role] * wire + handed / _way_out(found.pool)
         slowest = at_least(slowest, at_least(seconds[found.role], links))
     requests = 1.0 / slowest
@@ -156,8 +158,8 @@ def _way_out(pool: Pool) -> float:
 
 
 def _handed_bytes(pool: Pool, plan: DeploymentPlan) -> Number:
-    """Return the caches of one prompt, of all dies of its tensor group together."""
-    return cache_bytes(pool, 1.0 * plan.input_tokens) * float(pool.tensor)
+    """Return the caches of one prompt, of all dies of its group and all stages together."""
+    return cache_bytes(pool, 1.0 * plan.input_tokens) * float(pool.tensor * pool.context * pool.pipeline)
 
 
 def _pool_rates(
@@ -173,10 +175,17 @@ def _pool_rates(
     plan, pool = deployment.plan, found.pool
     capacity, _ = pool_capacity(deployment, found)
     held, context = sequences, plan.input_tokens + plan.output_tokens / 2.0
-    work = []
+    work: list[PoolWork] = []
+    experts: PoolRates | None = None
     if found.role == "decode":
         assert point.decode is not None
-        work.append(decode_work(pool, point.decode, at_least(sequences, 1.0), context).scaled(shares["decode"]))
+        if pool.split is None:
+            step = decode_work(pool, point.decode, at_least(sequences, 1.0), context)
+        else:
+            step, beside = split_work(pool, at_least(sequences, 1.0), context)
+            held_there = {"weights": expert_weight_bytes(pool), "buffers": capacity.buffers}
+            experts = PoolRates((beside.scaled(shares["decode"]),), held_there)
+        work.append(step.scaled(shares["decode"]))
     else:
         held, context = 1.0 * plan.prompts, 1.0 * plan.input_tokens
     reads_prompts = found.role == "prefill" or plan.mode == "Colocated"
@@ -184,10 +193,11 @@ def _pool_rates(
         assert point.prefill is not None
         cached = plan.input_tokens * plan.cached_share
         new = plan.input_tokens - cached
-        step = prefill_work(pool, point.prefill, new * plan.prompts, cached + new / 2.0)
+        mean, before = cached + new / 2.0, cached * plan.prompts
+        step = prefill_work(pool, point.prefill, new * plan.prompts, mean, cached=before)
         work.append(step.scaled(shares["prefill"]))
     memory = {
-        "weights": capacity.weights,
+        "weights": capacity.weights if pool.split is None else weight_bytes(pool),
         "buffers": capacity.buffers,
         "activations": capacity.activations,
         "caches": held * cache_bytes(pool, context),
@@ -195,9 +205,9 @@ def _pool_rates(
     handed: Number = 0.0
     if plan.mode == "Disaggregated":
         assert deployment.prefill is not None
-        handed = requests * _handed_bytes(deployment.prefill.pool, plan) / float(pool.dies)
+        handed = requests * _handed_bytes(deployment.prefill.pool, plan) / float(pool.attention_dies)
     sends = found.role == "prefill"
-    return PoolRates(tuple(work), memory, handed if sends else 0.0, 0.0 if sends else handed)
+    return PoolRates(tuple(work), memory, handed if sends else 0.0, 0.0 if sends else handed, experts)
 
 
 def _flops_per_request(plan: DeploymentPlan) -> Number:

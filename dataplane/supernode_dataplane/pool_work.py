@@ -8,20 +8,24 @@ Sequences, tokens and context may be arrays, as the step's numbers then are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from supernode_dataplane.constants import COLLECTIVE_VECTOR_SHARE
 from supernode_dataplane.decode import DecodeStep
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.exchange import halving_doubling_seconds, one_shot_seconds, ring_seconds
 from supernode_dataplane.numeric import Number, at_least, at_most, choose
+from supernode_dataplane.pool_phases import hop_bytes, ring_bytes
 from supernode_dataplane.prefill import PrefillStep
+from supernode_dataplane.split import split_decode_step, split_pool_step
 from supernode_dataplane.state import Bound
 
-__all__ = ["PoolWork", "decode_work", "prefill_work"]
+__all__ = ["PoolWork", "decode_work", "prefill_work", "split_work"]
 
 _CORES = ("projections", "core", "feed_forward", "head")
-_COLLECTIVES = ("dispatch", "combine", "exchange", "all_reduce")
+_COLLECTIVES = ("dispatch", "combine", "exchange", "all_reduce", "ring")
+_WAITING = ("fixed", "host", "waiting", "experts")
+_RATES = ("busy", "cube", "vector", "hbm", "exchanged", "reduced", "ringed", "piped", "dispatched", "combined")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +43,18 @@ class PoolWork:
     """The same to its tensor group."""
     causes: Mapping[Bound, Number]
     """Shares of the time by what bounds them."""
+    ringed: Number = 0.0
+    """Bytes that a die sends to the next one of those that share its prompts."""
+    piped: Number = 0.0
+    """Bytes that a die of any stage but the last sends to the next stage."""
+    dispatched: Number = 0.0
+    """Bytes that an attention die sends to dies with experts only; what it gets back is ``combined``."""
+    combined: Number = 0.0
 
     def scaled(self, share: Number) -> PoolWork:
         """Return the work of a pool that works a share of the time."""
-        return PoolWork(
-            self.seconds,
-            self.busy * share,
-            self.cube * share,
-            self.vector * share,
-            self.hbm * share,
-            self.exchanged * share,
-            self.reduced * share,
-            {bound: part * share for bound, part in self.causes.items()},
-        )
+        rates = {name: getattr(self, name) * share for name in _RATES}
+        return replace(self, causes={bound: part * share for bound, part in self.causes.items()}, **rates)
 
 
 def decode_work(pool: Pool, step: DecodeStep, sequences: Number, context: Number) -> PoolWork:
@@ -61,16 +64,55 @@ def decode_work(pool: Pool, step: DecodeStep, sequences: Number, context: Number
         group.count * group.attention.decode_core_flops(context) * sequences * queries / pool.tensor
         for group in pool.architecture.kinds
     )
-    return _work(pool, step, core, sequences * queries)
+    work = _work(pool, step, core / pool.pipeline, sequences * queries)
+    if pool.pipeline > 1:
+        work = replace(work, piped=hop_bytes(pool, sequences * queries) / step.seconds)
+    return work
 
 
-def prefill_work(pool: Pool, step: PrefillStep, tokens: Number, context: Number) -> PoolWork:
-    """Return what a die does in batches of ``tokens`` new prompt tokens of a tensor group at a mean context."""
+def split_work(pool: Pool, sequences: Number, context: Number) -> tuple[PoolWork, PoolWork]:
+    """Return what a die with attention and a die with experts do, where they are apart; the exchange has its fields."""
+    step, hardware = split_pool_step(pool, sequences, context), pool.hardware
+    queries, seconds = pool.speculation.queries, step.seconds
+    core = sum(
+        group.count * group.attention.decode_core_flops(context) * sequences * queries / pool.tensor
+        for group in pool.architecture.kinds
+    )
+    whole = split_decode_step(pool, sequences, context)
+    attention = replace(
+        _work(pool, whole, core, sequences * queries),
+        exchanged=0.0,
+        dispatched=step.dispatched_bytes / seconds,
+        combined=step.combined_bytes / seconds,
+    )
+    busy = at_most(step.expert_seconds / seconds, 1.0)
+    moved = step.expert_hbm_bytes / hardware.hbm_bytes_per_second
+    experts = PoolWork(
+        seconds=seconds,
+        busy=busy,
+        cube=at_most(step.expert_flops / hardware.peak(pool.precision.activations) / seconds, 1.0),
+        vector=0.0 * busy,
+        hbm=at_most(moved / seconds, 1.0),
+        exchanged=0.0,
+        reduced=0.0,
+        causes={},
+    )
+    return attention, experts
+
+
+def prefill_work(pool: Pool, step: PrefillStep, tokens: Number, context: Number, *, cached: Number = 0.0) -> PoolWork:
+    """Return what a die does in batches of ``tokens`` new prompt tokens of a group, at a mean context."""
     core = sum(
         group.count * group.attention.prefill_core_flops(context) * tokens / pool.tensor
         for group in pool.architecture.kinds
     )
-    return _work(pool, step, core, tokens)
+    own = tokens / pool.context
+    work = _work(pool, step, core / (pool.context * pool.pipeline), own)
+    if pool.context > 1:
+        work = replace(work, ringed=ring_bytes(pool, tokens, cached) / pool.pipeline / step.seconds)
+    if pool.pipeline > 1:
+        work = replace(work, piped=hop_bytes(pool, own) / step.seconds)
+    return work
 
 
 def _work(pool: Pool, step: DecodeStep | PrefillStep, core_flops: Number, tokens: Number) -> PoolWork:
@@ -88,12 +130,13 @@ def _work(pool: Pool, step: DecodeStep | PrefillStep, core_flops: Number, tokens
     spread = float(pool.expert) > 1
     far = spread and (stack.all_over_rdma or float(pool.expert) > hardware.dies_per_server)
     over_rdma = not hardware.pod_bytes_per_second and (far or float(pool.tensor) > hardware.dies_per_server)
-    rest = vector + sum(causes.get(cause, 0.0) for cause in ("fixed", "host", "waiting"))
+    rest = vector + sum(causes.get(cause, 0.0) for cause in _WAITING)
     bounds: dict[Bound, Number] = {
         "Compute": choose(by_hbm, 0.0, cores) + rest,
         "HBM": choose(by_hbm, cores, 0.0),
         "Bus": 0.0 if over_rdma else collectives,
         "RDMA": collectives if over_rdma else 0.0,
+        "Pipeline": causes.get("bubble", 0.0),
     }
     return PoolWork(
         seconds=seconds,
@@ -127,4 +170,4 @@ def _reduced(pool: Pool, tokens: Number) -> Number:
     volume = choose(one_shot_seconds(hardware, size, ranks, pool.stack) < halves, ranks, 2.0)
     spread = float(pool.expert) > 1
     times = sum(group.count * (1 if group.feed_forward.is_moe and spread else 2) for group in pool.architecture.kinds)
-    return times * size * volume
+    return times * size * volume / pool.pipeline

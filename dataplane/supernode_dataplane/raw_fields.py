@@ -13,7 +13,7 @@ from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.catalogue import load_model, parse_config
 from supernode_dataplane.state import Problem
 
-__all__ = ["FieldError", "read_choice", "read_mapping", "read_model", "read_whole"]
+__all__ = ["FieldError", "read_choice", "read_mapping", "read_model", "read_number", "read_whole"]
 
 _MAX_CONFIG: Final = 16384
 T = TypeVar("T", bound=str)
@@ -66,6 +66,14 @@ def read_whole(
             f"is missing: give {wanted}" if value is None else f"must be {wanted}, not {str(value)[:40]}",
         )
     return value
+
+
+def read_number(owner: Mapping[str, Any], key: str, path: str, most: float, *, least: float) -> float:
+    """Return a number from ``least`` to ``most``."""
+    value = owner.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise FieldError(f"{path}.{key}", f"must be a number from {least:g} to {most:g}, not {str(value)[:40]}")
+    return float(value)
 
 
 def read_model(ref: Mapping[str, Any]) -> Architecture:
