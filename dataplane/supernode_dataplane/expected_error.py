@@ -25,7 +25,7 @@ from supernode_dataplane.stacks import Stack, load_stack, stack_figures
 from supernode_dataplane.state import Problem
 from supernode_dataplane.training import plan_training, training_step
 
-__all__ = ["deployment_error_percent", "half_width", "leave_one_out", "training_error_percent"]
+__all__ = ["constants_of", "deployment_error_percent", "half_width", "leave_one_out", "training_error_percent"]
 
 _NORMAL: Final = 1.645
 _STUDENT: Final = (6.31, 2.92, 2.35, 2.13, 2.02, 1.94, 1.89, 1.86, 1.83, 1.81, 1.80, 1.78, 1.77, 1.76, 1.75)
@@ -91,6 +91,14 @@ def half_width(
     return math.hypot(_NORMAL * math.sqrt(variance), student * error)
 
 
+def constants_of(stack: Stack, *, training: bool, experts: bool = True) -> frozenset[str]:
+    """Return the constants on which training, or inference of a model with or without experts, can depend."""
+    if training:
+        return _TRAINING
+    names = frozenset(figure.name for figure in stack_figures(stack.name)) - _TRAINING_ONLY
+    return names if experts else names - _EXPERTS_ONLY
+
+
 @lru_cache(maxsize=512)
 def training_error_percent(profile: Profile, spec: TrainingSpec, dies: int) -> float:
     """Return the expected error of a training rate, percent; as on whole, healthy servers."""
@@ -120,7 +128,5 @@ def deployment_error_percent(deployment: Deployment) -> float:
         return float(inference_point(inference_spec(changed)).tokens_per_second)
 
     stack = load_stack(deployment.plan.stack)
-    names = frozenset(figure.name for figure in stack_figures(stack.name)) - _TRAINING_ONLY
-    if not deployment.plan.model.is_moe:
-        names -= _EXPERTS_ONLY
+    names = constants_of(stack, training=False, experts=deployment.plan.model.is_moe)
     return 100.0 * half_width(rate, stack, _CLASSES[deployment.plan.mode], names)

@@ -75,7 +75,7 @@ class _Run:
     cuttable: bool
     """Arrivals may be admitted at the next step."""
     waiting: bool
-    """A group could have read a prompt when it began."""
+    """A group could have read a prompt when it began, and waits for others."""
 
     def after(self, steps: int) -> float:
         """Return when so many of its steps have been taken."""
@@ -105,9 +105,9 @@ class Instance:
     ``meter``  what it notes of its runs
     """
 
-    __slots__ = ("_admissions", "_admitted", "_arrived", "_chunked", "_decoders", "_engine", "_events", "_groups",
-                 "_home", "_jobs", "_ledger", "_memory", "_number", "_partial", "_prompt_tokens", "_query", "_run",
-                 "_times", "_waited", "end", "load", "meter")  # fmt: skip
+    __slots__ = ("_admissions", "_admitted", "_arrived", "_chunked", "_decoders", "_engine", "_events",
+                 "_group_tokens", "_groups", "_home", "_jobs", "_ledger", "_memory", "_number", "_partial",
+                 "_prompt_tokens", "_query", "_run", "_times", "_waited", "end", "load", "meter")  # fmt: skip
 
     def __init__(
         self, engine: Engine, times: StepTimes, jobs: Jobs, ledger: Ledger, *, query_tokens: int, prefix_tokens: int
@@ -122,6 +122,7 @@ class Instance:
         self._decoders = self._memory.decoders
         self._groups = [_Group(engine.group_running) for _ in range(engine.groups)]
         self._home: dict[int, _Group] = {}
+        self._group_tokens = engine.group_tokens
         self._arrived = 0
         self._waited = 0  # decode steps since the last prompts in which a group could have read one
         self._admitted = 0
@@ -224,8 +225,8 @@ class Instance:
 
     def _plan_whole(self, now: float) -> _Run | None:
         chunks: list[_Chunk] = []
-        for group in self._groups if self._gathered() else ():
-            left, first = self._engine.group_tokens, True
+        for group in self._gathered():
+            left, first = self._group_tokens, True
             while self._head_fits(group):
                 new, cached = self._new_tokens(group.waiting[0])
                 if not first and new > left:
@@ -245,13 +246,13 @@ class Instance:
             run.steps = 1  # what one group gave up may be enough for another's next request
         return run
 
-    def _gathered(self) -> bool:
-        """Say whether prompts need not wait for those of other groups."""
-        ready = sum(group.is_ready for group in self._groups)
+    def _gathered(self) -> list[_Group]:
+        """Return the groups with a request and a place for it; none while prompts wait for those of other groups."""
+        ready = [group for group in self._groups if group.waiting and group.room > 0]
         if not ready:
             self._waited = 0
-        enough = ready == len(self._groups) or self._waited >= self._engine.gather_steps
-        return enough or not self._decoders.count
+        enough = len(ready) == len(self._groups) or self._waited >= self._engine.gather_steps
+        return ready if enough or not self._decoders.count else []
 
     def _plan_mixed(self, now: float) -> _Run | None:
         chunks: list[_Chunk] = []
@@ -283,7 +284,8 @@ class Instance:
         for chunk in chunks:
             tokens += chunk.new
             pairs += attention_pairs(chunk.new, chunk.cached)
-        width = max(group.decoding for group in self._groups) * len(self._groups) if batch else 0
+        # All groups take as long as the fullest.
+        width = max([group.decoding for group in self._groups]) * len(self._groups) if batch else 0
         fixed, per_context, per_pair = self._times.coefficients(width, tokens)
         alpha, beta = fixed + per_pair * pairs, per_pair * tokens * tokens
         if len(chunks) == 1:
@@ -294,9 +296,10 @@ class Instance:
             beta += per_context * decoders.slope
             most = decoders.until_completion()
             steps = self._memory.steps_within(min(most, steps) if chunks else most)
-        waiting = any(group.is_ready for group in self._groups)
-        if waiting and not chunks and self._waited < self._engine.gather_steps:
-            steps = min(steps, self._engine.gather_steps - self._waited)
+        waiting = False
+        if not chunks and self._waited < self._engine.gather_steps:
+            waiting = any(group.is_ready for group in self._groups)
+            steps = min(steps, self._engine.gather_steps - self._waited) if waiting else steps
         return _Run(now, alpha, beta, steps, decoding, chunks, not chunks, waiting)
 
     # Admission and preemption

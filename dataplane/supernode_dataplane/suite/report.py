@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from supernode_dataplane.expected_error import half_width
+from supernode_dataplane.expected_error import constants_of, half_width
 from supernode_dataplane.stacks import Figure, Stack, load_stack, stack_figures, stack_names
 from supernode_dataplane.suite.evaluate import evaluate_row
 from supernode_dataplane.suite.rows import Row, load_rows
@@ -146,7 +146,10 @@ def _report(row: Row, stacks: Mapping[str, Stack]) -> RowReport:
     used = row.given.get("stack")
     width = None
     if used is not None:
-        width = half_width(lambda s: evaluate_row(row, {**stacks, used: s})[worst], stacks[used], row.letter) * 100
+        only = constants_of(stacks[used], training=row.letter == "T")
+        width = (
+            half_width(lambda s: evaluate_row(row, {**stacks, used: s})[worst], stacks[used], row.letter, only) * 100
+        )
     return _row(row, computed, errors[worst], worst, abs(errors[worst]) <= float(row.gate), width)
 
 
