@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +23,7 @@ __all__ = ["sweep"]
 _MOST_BYTES: Final = 256 << 20
 _MOST_JOBS: Final = 1024
 _MOST_SHARDS: Final = 99_999
+_SHOWN: Final = 16
 _INDEX: Final = "JOB_COMPLETION_INDEX"
 
 
@@ -65,18 +68,19 @@ def sweep(path: str, output: str, manifest: bool, collect: bool, shard: str | No
     check_table(shards.table)
     jobs = _jobs(flags["jobs"])
     if shard is not None:
-        _compute_shard(points, shards, shard, jobs, strict=flags["strict"])
+        _compute_shard(points, shards, shard, jobs, flags)
     if collect:
         _collect(points, shards, optional=shard is not None)
     elif shard is None:
         from supernode_cli.sweep_files import write_table
 
-        rows = _watched(points, range(len(points)), jobs, strict=flags["strict"])
-        write_table(shards.table, points, rows)
-        click.echo(f"{shards.table}: {len(points):,} rows", err=True)
+        count = _Count(len(points))
+        write_table(shards.table, points, count.whole(_computed(points, range(len(points)), jobs, count, flags)))
+        click.echo(f"{shards.table}: {len(points):,} rows{count.speed}", err=True)
+        count.report()
 
 
-def _compute_shard(points: Points, shards: Any, text: str, jobs: int, *, strict: bool) -> None:
+def _compute_shard(points: Points, shards: Any, text: str, jobs: int, flags: dict[str, Any]) -> None:
     from supernode_cli.sweep_files import write_shard
 
     number, count = _shard(text)
@@ -84,8 +88,11 @@ def _compute_shard(points: Points, shards: Any, text: str, jobs: int, *, strict:
     if path.is_file():
         click.echo(f"{path}: is complete", err=True)
         return
-    write_shard(path, points, _watched(points, numbers, jobs, strict=strict))
-    click.echo(f"{path}: {len(numbers):,} rows", err=True)
+    count = _Count(len(numbers))
+    # A shard whose points all fail is a shard: whether the sweep says anything is known when all are joined.
+    write_shard(path, points, count.watched(_computed(points, numbers, jobs, count, flags)))
+    click.echo(f"{path}: {len(numbers):,} rows{count.speed}", err=True)
+    count.report()
 
 
 def _collect(points: Points, shards: Any, *, optional: bool) -> None:
@@ -96,24 +103,61 @@ def _collect(points: Points, shards: Any, *, optional: bool) -> None:
         if optional:
             return
         raise CliError(shards.missing())
-    write_table(shards.table, points, shards.rows(count))
+    counted = _Count(len(points))
+    write_table(shards.table, points, counted.whole(shards.rows(count)))
     shards.remove_leftovers()
     click.echo(f"{shards.table}: {len(points):,} rows of {count} shards", err=True)
+    counted.report()
 
 
-def _watched(points: Points, numbers: range, jobs: int, *, strict: bool) -> Iterator[Row]:
-    """Yield the rows with a progress bar where somebody looks, and say at the end how many have errors."""
+def _computed(points: Points, numbers: range, jobs: int, count: _Count, flags: dict[str, Any]) -> Iterator[Row]:
+    """Yield the rows with a progress bar where somebody looks; with --strict the first error ends it."""
     from supernode_cli.sweep_rows import rows_of
 
-    failed, first = 0, ""
+    start = time.perf_counter()
     for row in _progress(rows_of(points, numbers, jobs), len(numbers)):
-        if row["error"] is not None:
-            if strict:
-                raise CliError(f"point {row['index']}: {row['error']}")
-            failed, first = failed + 1, first or f"point {row['index']}: {row['error']}"
+        if flags["strict"] and row["error"] is not None:
+            raise CliError(f"point {row['index']}: {row['error']}")
         yield row
-    if failed:
-        click.echo(f"{failed:,} of {len(numbers):,} points cannot run; the first is {first}", err=True)
+        count.seconds = time.perf_counter() - start
+
+
+@dataclass(slots=True)
+class _Count:
+    """What became of the points of a table or a shard, as they pass."""
+
+    points: int
+    failed: int = 0
+    first: str = ""
+    """The first error, with its point."""
+    seconds: float = 0.0
+
+    @property
+    def speed(self) -> str:
+        """Points per second, their writing included, in words."""
+        return f", {self.points / self.seconds:,.0f} points/s" if self.seconds else ""
+
+    def watched(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield the rows, and count those that have errors."""
+        for row in rows:
+            if row["error"] is not None:
+                self.failed, self.first = self.failed + 1, self.first or f"point {row['index']}: {row['error']}"
+            yield row
+
+    def whole(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The same of a whole table, which is none without a point that runs."""
+        yield from self.watched(rows)
+        if self.failed == self.points:
+            raise CliError(f"none of {self.points:,} points can run, so nothing is written; the first is {self.first}")
+
+    def report(self) -> None:
+        """Say how many have errors, where some have."""
+        if self.failed:
+            click.echo(
+                f"{self.failed:,} of {self.points:,} points cannot run, as their column error says; the first is "
+                f"{self.first}",
+                err=True,
+            )
 
 
 def _progress(rows: Iterable[Row], total: int) -> Iterator[Row]:
@@ -131,9 +175,11 @@ def _progress(rows: Iterable[Row], total: int) -> Iterator[Row]:
     columns = (TextColumn("points"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("points", total=total)
-        for row in rows:
+        for done, row in enumerate(rows, 1):
             yield row
-            bar.advance(task)
+            # Each time costs as much as a point that is evaluated with others.
+            if done % _SHOWN == 0 or done == total:
+                bar.update(task, completed=done)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any, Final
 
 from supernode_cli.errors import CliError
+from supernode_cli.sweep_groups import group_points, group_rows
 from supernode_cli.sweep_points import Points
 
 __all__ = ["FIGURES", "Row", "available_cores", "columns_of", "row_of", "rows_of"]
@@ -37,6 +38,11 @@ _NOT_EVERYWHERE: Final = ("promptTokensPerSecond", "tpotSeconds", "ttftSeconds")
 _ALONE: Final = 32
 """Points that take as long as the start of a process."""
 _MOST_IN_CHUNK: Final = 64
+_MANY: Final = 4096
+"""In a chunk where points are evaluated in groups; more at once need more memory and gain nothing. Four times as many
+take as long as the start of a process."""
+_IN_GROUP: Final = 8
+"""Points of a mean group from which larger chunks pay."""
 _AHEAD: Final = 4
 """Chunks for each process that are under way or wait to be written."""
 
@@ -50,9 +56,7 @@ def row_of(points: Points, number: int) -> Row:
     """Return the row of a point. A point that cannot run has its error in a column, and no figures."""
     from supernode_cli.evaluation import ScenarioError, evaluate
 
-    row: Row = {"index": number, **dict(zip(points.columns, points.values(number), strict=True))}
-    row |= dict.fromkeys((*FIGURES, "error"))
-    document = points.document(number)
+    row, document = _empty(points, number), points.document(number)
     if not isinstance(document, dict):
         row["error"] = "a scenario is a mapping with model and training or inference"
         return row
@@ -65,10 +69,19 @@ def row_of(points: Points, number: int) -> Row:
         # The edge of the loop: a defect that one point of a million shows is a row, not the end of the others.
         row["error"] = f"defect: {type(error).__name__}: {error}"
         return row
+    return _filled(row, performance, inference="inference" in document)
+
+
+def _empty(points: Points, number: int) -> Row:
+    row: Row = {"index": number, **dict(zip(points.columns, points.values(number), strict=True))}
+    return row | dict.fromkeys((*FIGURES, "error"))
+
+
+def _filled(row: Row, performance: Mapping[str, Any], *, inference: bool) -> Row:
     row |= {key: value if key == "bound" else float(value) for key, value in performance.items() if key in FIGURES}
     for key in _NOT_EVERYWHERE:
         row[key] = row[key] or None
-    if "inference" in document:
+    if inference:
         row["recomputePercent"] = None
     return row
 
@@ -84,20 +97,21 @@ def rows_of(points: Points, numbers: range, jobs: int) -> Iterator[Row]:
 
     :raises CliError: a process was killed from outside.
     """
-    jobs = min(jobs, -(-len(numbers) // _ALONE))
-    if jobs <= 1:
-        for number in numbers:
-            yield row_of(points, number)
-        return
-    size = max(1, min(_MOST_IN_CHUNK, len(numbers) // (jobs * _AHEAD)))
+    alone, most, ahead = (4 * _MANY, _MANY, 2) if _grouped(points, numbers) else (_ALONE, _MOST_IN_CHUNK, _AHEAD)
+    jobs = max(1, min(jobs, -(-len(numbers) // alone)))
+    size = max(1, min(most, -(-len(numbers) // (jobs * ahead))))
     chunks = (numbers[start : start + size] for start in range(0, len(numbers), size))
+    if jobs == 1:
+        for chunk in chunks:
+            yield from _computed(points, chunk)
+        return
     # Fresh processes: a fork would copy whatever threads the caller has in whatever state.
     pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start, initargs=(points,))
     pending: deque[Future[list[Row]]] = deque()
     try:
         for chunk in chunks:
             pending.append(pool.submit(_chunk, chunk))
-            if len(pending) >= jobs * _AHEAD:
+            if len(pending) >= jobs * ahead:
                 yield from pending.popleft().result()
         while pending:
             yield from pending.popleft().result()
@@ -119,4 +133,30 @@ def _start(points: Points) -> None:
 
 
 def _chunk(numbers: Sequence[int]) -> list[Row]:
-    return [row_of(_points[0], number) for number in numbers]
+    return _computed(_points[0], numbers)
+
+
+def _grouped(points: Points, numbers: range) -> bool:
+    """Whether most points are in groups that are evaluated at once, as the first ones show."""
+    some = numbers[:_MANY]
+    return len(some) >= _ALONE and len(group_points(points, some)) * _IN_GROUP <= len(some)
+
+
+def _computed(points: Points, numbers: Sequence[int]) -> list[Row]:
+    """Return the rows of some points in order, those that differ in numbers only evaluated at once."""
+    rows: dict[int, Row] = {}
+    for group in group_points(points, numbers):
+        try:
+            results = group_rows(points, group)
+        except Exception:  # a defect of many points at once is found, and told, at the point that has it
+            results = None
+        if results is None:
+            rows |= {number: row_of(points, number) for number in group.points}
+            continue
+        for number, result in zip(group.points, results, strict=True):
+            row = rows[number] = _empty(points, number)
+            if "error" in result:
+                row["error"] = result["error"]
+            else:
+                _filled(row, result["performance"], inference=True)
+    return [rows[number] for number in numbers]
