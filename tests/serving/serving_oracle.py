@@ -148,6 +148,7 @@ class Server:
     def admit(self, seq: Seq) -> None:
         new, cached = self.prefill_of(seq)
         self.waiting.remove(seq)
+        self.waited = 0
         self.order += 1
         seq.order = self.order
         seq.read, seq.to_read = cached, new + cached
@@ -192,9 +193,7 @@ class Server:
                     if new:
                         self.chunks.append((head[0], new))
                         left, first = left - new, False
-            if self.chunks:
-                self.waited = 0
-            else:
+            if not self.chunks:
                 self.preempt()
                 self.decoders = list(self.running)
                 self.waited += bool(self.heads() and self.decoders)

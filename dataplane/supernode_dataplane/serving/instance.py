@@ -124,7 +124,7 @@ class Instance:
         self._home: dict[int, _Group] = {}
         self._group_tokens = engine.group_tokens
         self._arrived = 0
-        self._waited = 0  # decode steps since the last prompts in which a group could have read one
+        self._waited = 0  # decode steps since the last admission in which a group could have admitted one
         self._admitted = 0
         self._number = 0  # of admissions so far
         self._admissions: list[tuple[int, int]] = []  # (number, request), the last one last; some have left since
@@ -236,7 +236,6 @@ class Instance:
                     chunks.append(chunk)
                     left, first = left - new, False
         if chunks:
-            self._waited = 0
             return self._make_run(now, chunks, decoding=False)
         if not self._decoders.count:
             return None
@@ -331,6 +330,7 @@ class Instance:
         request = group.waiting.popleft()
         group.room -= 1
         self._admitted += 1
+        self._waited = 0
         self._number += 1
         self._jobs.order[request] = self._number
         self._admissions.append((self._number, request))
