@@ -88,11 +88,11 @@ def _compute_shard(points: Points, shards: Any, text: str, jobs: int, flags: dic
     if path.is_file():
         click.echo(f"{path}: is complete", err=True)
         return
-    count = _Count(len(numbers))
+    counted = _Count(len(numbers))
     # A shard whose points all fail is a shard: whether the sweep says anything is known when all are joined.
-    write_shard(path, points, count.watched(_computed(points, numbers, jobs, count, flags)))
-    click.echo(f"{path}: {len(numbers):,} rows{count.speed}", err=True)
-    count.report()
+    write_shard(path, points, counted.watched(_computed(points, numbers, jobs, counted, flags)))
+    click.echo(f"{path}: {len(numbers):,} rows{counted.speed}", err=True)
+    counted.report()
 
 
 def _collect(points: Points, shards: Any, *, optional: bool) -> None:

@@ -5,8 +5,10 @@
       inference.inputTokens: [1024, 4096]
       machine.nodes: [10, 20, 40]
 
-or a file of scenarios: YAML documents, or JSON lines. Points are made when they are asked for, by their number, so that
-a grid of millions costs nothing until it runs, and any process can make any point of it.
+or a file of scenarios: YAML documents, or JSON lines. A SuperNodeWorkload may stand for a scenario, as it may with
+`simulate`: its managed nodes are the machine's, and the paths of a grid are those of a scenario. Points are made when
+they are asked for, by their number: a grid of millions costs nothing until it runs, and any process can make any
+point of it.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from supernode_cli.errors import CliError
+from supernode_cli.scenario_files import WORKLOAD, from_workload
+from supernode_cli.yaml_documents import DuplicateKeyError, read_yaml
 
-__all__ = ["Grid", "Listed", "Points", "column_kinds", "parse_points", "sweep_digest"]
+__all__ = ["Grid", "Listed", "Points", "column_kinds", "leaves", "parse_points", "put", "sweep_digest"]
 
 MOST_POINTS: Final = 10_000_000
 _KEYS: Final = frozenset({"base", "grid"})
@@ -76,7 +80,7 @@ class Grid:
         """Return the base with the values of a point."""
         document = copy.deepcopy(dict(self.base))
         for path, value in zip(self.columns, self.values(number), strict=True):
-            _put(document, path, copy.deepcopy(value))
+            put(document, path, copy.deepcopy(value))
         return document
 
 
@@ -94,7 +98,7 @@ class Listed:
         counts: dict[str, int] = {}
         different: set[str] = set()
         for document in documents:
-            for path, value in _leaves(document):
+            for path, value in leaves(document):
                 text = json.dumps(value, sort_keys=True)
                 if seen.setdefault(path, text) != text:
                     different.add(path)
@@ -112,7 +116,7 @@ class Listed:
 
     def values(self, number: int) -> tuple[Any, ...]:
         """Return the columns of a scenario."""
-        found = dict(_leaves(self.documents[number]))
+        found = dict(leaves(self.documents[number]))
         return tuple(found.get(path) for path in self.columns)
 
 
@@ -129,7 +133,7 @@ def parse_points(path: str, text: str) -> Points:
     first = documents[0]
     if len(documents) == 1 and isinstance(first, dict) and _KEYS & first.keys():
         return _grid(path, first)
-    return Listed.of(documents)
+    return Listed.of(_without_others([_scenario(document) for document in documents]))
 
 
 def column_kinds(points: Points) -> dict[str, type]:
@@ -166,11 +170,12 @@ def _no_constant(name: str) -> None:
 def _yaml(path: str, text: str) -> list[Any]:
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        documents = [document for document in yaml.load_all(text, Loader=loader) if document is not None]
+        documents = read_yaml(text)
         # What JSON cannot say (dates, sets, loops) no scenario can.
         json.dumps(documents, allow_nan=False)
+    except DuplicateKeyError as error:
+        raise CliError(f"{path}: {error}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise CliError(f"{path}: is not YAML: {' '.join(str(error).split())[:200]}") from None
     except TypeError as error:
@@ -178,11 +183,26 @@ def _yaml(path: str, text: str) -> list[Any]:
     return documents
 
 
+def _scenario(document: Any) -> Any:
+    """Return a SuperNodeWorkload as a scenario; anything else as it is."""
+    return from_workload(document) if isinstance(document, dict) and document.get("kind") == WORKLOAD else document
+
+
+def _without_others(documents: list[Any]) -> list[Any]:
+    """Leave out the manifests of other kinds that a file has beside its workloads."""
+    kept = [
+        document
+        for document in documents
+        if not (isinstance(document, dict) and {"apiVersion", "kind"} <= document.keys())
+    ]
+    return kept or documents
+
+
 def _grid(path: str, document: dict[str, Any]) -> Grid:
     unknown = sorted(str(key) for key in document.keys() - _KEYS)
     if unknown:
         raise CliError(f"{path}: unknown field {unknown[0]}: a grid has base and grid")
-    base, axes = document.get("base"), document.get("grid")
+    base, axes = _scenario(document.get("base")), document.get("grid")
     if not isinstance(base, dict):
         raise CliError(f"{path}: base: must be a scenario: a mapping with model and training or inference")
     if not isinstance(axes, dict) or not axes:
@@ -193,7 +213,7 @@ def _grid(path: str, document: dict[str, Any]) -> Grid:
         if not isinstance(values, list) or not values:
             raise CliError(f"{path}: grid.{key}: must be a list of at least one value")
         try:
-            _put(copy.deepcopy(base), key, values[0])
+            put(copy.deepcopy(base), key, values[0])
         except _NotAMapping as error:
             raise CliError(
                 f"{path}: grid.{key}: {error.path} is no mapping in base; change base, or the path"
@@ -214,7 +234,8 @@ class _NotAMapping(Exception):
         super().__init__(path)
 
 
-def _put(document: dict[str, Any], path: str, value: Any) -> None:
+def put(document: dict[str, Any], path: str, value: Any) -> None:
+    """Set what a document has at a dotted path; mappings that lack are made."""
     node, (*parents, last) = document, path.split(".")
     for depth, parent in enumerate(parents, 1):
         if node.get(parent) is None:
@@ -234,8 +255,8 @@ def _kind(values: Sequence[Any]) -> type:
     return float if kinds and kinds <= {int, float} else str
 
 
-def _leaves(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+def leaves(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
     """Return (dotted path, value) of everything in a document that is no mapping with keys."""
     if not isinstance(value, dict) or not value:
         return [(prefix, value)]
-    return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{prefix}.{key}" if prefix else str(key))]
+    return [leaf for key, inner in value.items() for leaf in leaves(inner, f"{prefix}.{key}" if prefix else str(key))]

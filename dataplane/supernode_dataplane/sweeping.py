@@ -28,14 +28,7 @@ from supernode_dataplane.deployment_plan import (
     pool_capacity,
 )
 from supernode_dataplane.devices import _package_power
-from supernode_dataplane.expected_error import (
-    _CLASSES,
-    _EXPERTS_ONLY,
-    _NORMAL,
-    _STUDENT,
-    _TRAINING_ONLY,
-    leave_one_out,
-)
+from supernode_dataplane.expected_error import _CLASSES, _NORMAL, constants_of, half_width
 from supernode_dataplane.fabric import Fabric, build_fabric, cpu_share
 from supernode_dataplane.hardware import hardware_of
 from supernode_dataplane.inference import inference_point
@@ -168,23 +161,21 @@ def deployment_error_percents(deployment: Deployment) -> FloatArray:
         return np.atleast_1d(np.asarray(inference_point(inference_spec(changed)).tokens_per_second, dtype=np.float64))
 
     stack = load_stack(deployment.plan.stack)
-    leave_out = _TRAINING_ONLY if deployment.plan.model.is_moe else _TRAINING_ONLY | _EXPERTS_ONLY
+    names = constants_of(stack, training=False, experts=deployment.plan.model.is_moe)
     centre = rate(stack)
     usable = np.isfinite(centre) & (centre != 0)
     variance = np.zeros(centre.shape)
     for figure in stack_figures(stack.name):
         before = getattr(stack, figure.name)
-        if not figure.error or not before or figure.name in leave_out:
+        if not figure.error or not before or figure.name not in names:
             continue
         moved = rate(replace(stack, **{figure.name: before + figure.error}))
         ratio = np.ones(centre.shape)
         np.divide(moved, centre, out=ratio, where=usable & (moved > 0) & np.isfinite(moved))
         variance += np.log(ratio) ** 2
-    count, error = leave_one_out().get(_CLASSES[deployment.plan.mode]) or max(
-        leave_one_out().values(), key=lambda entry: entry[1]
-    )
-    student = _STUDENT[min(max(count - 1, 1), len(_STUDENT)) - 1]
-    return np.where(usable, 100.0 * np.hypot(_NORMAL * np.sqrt(variance), student * error), 0.0)
+    # Of what depends on no constant only what the form of the model misses is left.
+    missed = half_width(lambda _: 1.0, stack, _CLASSES[deployment.plan.mode], names)
+    return np.where(usable, 100.0 * np.hypot(_NORMAL * np.sqrt(variance), missed), 0.0)
 
 
 def _fits(deployment: Deployment, points: int) -> BoolArray:

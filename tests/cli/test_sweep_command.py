@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -98,7 +99,33 @@ def test_a_point_that_cannot_run_is_a_row_with_its_error(tmp_path: Path) -> None
     assert [row["index"] for row in rows if row["error"]] == ["2", "5"]
     assert "ask for fewer" in rows[2]["error"]
     assert rows[2]["tokensPerSecond"] == ""
-    assert "2 of 6 points cannot run; the first is point 2: inference.decode: " in said
+    assert "t.csv: 6 rows, " in said
+    assert re.search(r" rows, [\d,]+ points/s\n", said)
+    assert "2 of 6 points cannot run, as their column error says; the first is point 2: inference.decode: " in said
+
+
+def test_a_table_of_which_no_point_runs_is_none(tmp_path: Path) -> None:
+    axes = {"inference.batch.sequencesPerCard": [40_000, 50_000]}
+    status, out, error = run("-f", grid_file(tmp_path, axes), "-o", tmp_path / "t.csv")
+    assert (status, out) == (2, "")
+    assert "Error: none of 2 points can run, so nothing is written; the first is point 0: inference.decode: " in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.yaml"]
+
+
+def test_a_shard_of_which_no_point_runs_is_a_shard_and_a_table_of_such_is_none(tmp_path: Path) -> None:
+    axes = {"inference.batch.sequencesPerCard": [40_000, 8]}
+    path, target = grid_file(tmp_path, axes), tmp_path / "t.csv"
+    status, _, said = run("-f", path, "-o", target, "--shard", "0/2", "--collect")
+    assert status == 0
+    assert "1 of 1 points cannot run" in said
+    status, _, said = run("-f", path, "-o", target, "--shard", "1/2", "--collect")
+    assert status == 0
+    assert "1 of 2 points cannot run" in said
+    path, target = grid_file(tmp_path, {"inference.batch.sequencesPerCard": [40_000]}), tmp_path / "u.csv"
+    status, _, error = run("-f", path, "-o", target, "--shard", "0/1", "--collect")
+    assert status == 2
+    assert "none of 1 points can run" in error
+    assert not target.exists()
 
 
 def test_strict_stops_at_the_first_and_writes_nothing(tmp_path: Path) -> None:
@@ -309,6 +336,32 @@ def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:
         assert (status, out) == (2, "")
         assert said in error
     assert "is a folder; name a file" in run("-f", grid_file(tmp_path), "-o", tmp_path / "t.csv")[2]
+
+
+WORKLOAD: dict[str, Any] = {
+    "apiVersion": "supernode.io/v1alpha1",
+    "kind": "SuperNodeWorkload",
+    "metadata": {"name": "w", "namespace": "team"},
+    "spec": {
+        "superNode": "cm384",
+        "model": BASE["model"],
+        "inference": BASE["inference"],
+        "pods": {"managed": {"nodes": 2}},
+    },
+}
+
+
+def test_a_workload_is_a_base_and_a_scenario_as_for_simulate(tmp_path: Path) -> None:
+    run("-f", grid_file(tmp_path), "-o", tmp_path / "scenario.csv")
+    assert run("-f", grid_file(tmp_path, base=WORKLOAD), "-o", tmp_path / "workload.csv")[0] == 0
+    assert (tmp_path / "workload.csv").read_bytes() == (tmp_path / "scenario.csv").read_bytes()
+    machine = {"apiVersion": "supernode.io/v1alpha1", "kind": "SuperNode", "metadata": {"name": "cm384"}, "spec": {}}
+    path = tmp_path / "manifests.yaml"
+    path.write_text(yaml.safe_dump_all([machine, WORKLOAD, BASE]))
+    assert run("-f", path, "-o", tmp_path / "t.jsonl")[0] == 0
+    rows = table(tmp_path / "t.jsonl")
+    assert len(rows) == 2
+    assert rows[0]["tokensPerSecond"] == rows[1]["tokensPerSecond"] > 0
 
 
 def test_a_sweep_is_read_from_standard_input(tmp_path: Path) -> None:
