@@ -2,33 +2,35 @@
 
 The rule, the same for all: the scenario runs as it stands on its own machine. Any other machine gives it as many dies
 as it has there (``cards`` says another number of cards), in whole servers and at most all, with no changed figures and
-no failures. A training layout stays where it is legal and its tensor groups fit into a server, else the fastest legal
-one is taken; inference's 8-bit formats become those that the machine multiplies, and its tuned stack the vendor's.
-What no source states is None: n/a.
+no failures. A layout stays where it is legal (training: and its tensor groups fit into a server), else it is the best
+one of the planner at the same number of dies. What is written for the tuned stack and the 8-bit format of one machine
+runs in those of the other. What no source states is None: n/a.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any
 
+from supernode_cli.comparison_layouts import fit_training, fitted_inference, inference_words
+from supernode_cli.defaults import on_machine
 from supernode_cli.evaluation import Evaluation, ScenarioError, evaluate, parse_scenario
+from supernode_cli.scenario import Scenario
+from supernode_cli.sources import sources_of
+from supernode_dataplane.changed_profile import changed_profile
 from supernode_dataplane.errors import ProfileNotFoundError
 from supernode_dataplane.hardware import Format, hardware_of
-from supernode_dataplane.layout import check_layout
-from supernode_dataplane.machine import TrainingSpec
-from supernode_dataplane.planning import best_training
+from supernode_dataplane.inference_fields import parse_inference
+from supernode_dataplane.machine_defaults import TUNED_STACKS, default_format, default_stack
 from supernode_dataplane.profile import Profile, load_profile, profile_figures, sourced
-from supernode_dataplane.spec import check_training, parse_training
-from supernode_dataplane.state import Problem
+from supernode_dataplane.spec import parse_training
+from supernode_dataplane.state import Problem, WorkloadResult
 
 __all__ = ["Comparison", "OperatingPoint", "compare", "operating_point", "scenario_on"]
 
 Document = Mapping[str, Any]
-_OTHER_FORMAT: Final = {"int8": "fp8", "fp8": "int8"}
-_CHUNKS: Final = (1, 2, 4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,7 @@ class OperatingPoint:
     mfu: float
     bound: str | None
     expected_error_percent: float | None
+    stack: str
     layout: str
     changed: tuple[str, ...] = ()
     """What is different from the scenario as written."""
@@ -97,8 +100,10 @@ class Comparison:
             "mfu": point.mfu,
             "bound": point.bound,
             "expectedErrorPercent": point.expected_error_percent,
+            "stack": point.stack,
             "layout": point.layout,
             "changed": list(point.changed),
+            "sources": sources_of(point.machine, [point.stack]),
         }
 
 
@@ -124,9 +129,57 @@ def compare(document: Document, machines: Sequence[str], cards: int | None = Non
 def operating_point(document: Document, machine: str, cards: int | None = None) -> OperatingPoint:
     """Return what a machine makes of a scenario; ScenarioError when it cannot run there."""
     asked, changed = scenario_on(document, machine, cards)
-    found = evaluate(asked)
-    profile, result = found.profile, found.result
-    kind = _format(found)
+    try:
+        found = evaluate(asked)
+    except ScenarioError:
+        if asked == document or "inference" not in asked or (asked.get("machine") or {}).get("failed"):
+            raise
+        point = _planned_point(asked, machine, changed)
+        if point is None:
+            raise
+        return point
+    plan = found.inputs.workloads[0].inference
+    return _point(
+        machine,
+        found.profile,
+        found.result,
+        found.scenario,
+        kind="bf16" if plan is None else plan.precision.activations,
+        layout=_words(found),
+        changed=changed,
+    )
+
+
+def _planned_point(asked: Document, machine: str, changed: tuple[str, ...]) -> OperatingPoint | None:
+    """Return a deployment with the planner's layout; None when nothing of it fits."""
+    given = parse_scenario(asked)
+    profile = changed_profile(machine, given.machine.figures)
+    scenario = on_machine(given, profile)
+    dies = (given.machine.nodes or profile.servers) * profile.dies_per_server
+    found = fitted_inference(scenario.workload_spec(), profile, dies)
+    if found is None:
+        return None
+    return _point(
+        machine,
+        profile,
+        found.result,
+        scenario,
+        kind=found.plan.precision.activations,
+        layout=found.layout,
+        changed=(*changed, *found.changed),
+    )
+
+
+def _point(
+    machine: str,
+    profile: Profile,
+    result: WorkloadResult,
+    scenario: Scenario,
+    *,
+    kind: Format,
+    layout: str,
+    changed: tuple[str, ...],
+) -> OperatingPoint:
     watts, source = None, ""
     if sourced(machine, "rated_kilowatts") and profile.rated_watts:
         watts = profile.rated_watts * result.dies / profile.dies
@@ -143,7 +196,8 @@ def operating_point(document: Document, machine: str, cards: int | None = None) 
         mfu=result.mfu,
         bound=result.bound,
         expected_error_percent=result.expected_error_percent,
-        layout=_words(found),
+        stack=scenario.stack or default_stack(profile),
+        layout=layout,
         changed=changed,
     )
 
@@ -161,9 +215,9 @@ def scenario_on(document: Document, machine: str, cards: int | None = None) -> t
         asked["machine"] = {**(asked.get("machine") or {}), "nodes": nodes}
     else:
         asked["machine"] = {"profile": machine, "nodes": nodes}
-        _use_its_formats(asked, other, changed)
-    if "training" in asked:
-        _use_its_layout(asked, other, nodes * other.dies_per_server, changed)
+        _use_its_stack(asked, on_machine(scenario, own), other, changed)
+    if "training" in asked and fit_training(asked, other, nodes * other.dies_per_server):
+        changed.append("layout")
     return asked, tuple(changed)
 
 
@@ -184,81 +238,22 @@ def _nodes(other: Profile, dies: int, cards: int | None) -> int:
     return max(1, min(wanted // other.dies_per_server, other.servers))
 
 
-def _use_its_formats(asked: dict[str, Any], other: Profile, changed: list[str]) -> None:
-    inference = asked.get("inference")
-    if inference is None:
+def _use_its_stack(asked: dict[str, Any], here: Scenario, other: Profile, changed: list[str]) -> None:
+    """Put in the other machine's stack and 8-bit format where the scenario has those of its own; ``here`` says them."""
+    stack = default_stack(other) if here.stack in TUNED_STACKS else str(here.stack)
+    asked["stack"] = stack
+    if stack != here.stack:
+        changed.append(f"stack {stack}")
+    plan = parse_inference(here.workload_spec()) if here.inference is not None else None
+    if plan is None or isinstance(plan, Problem):
         return
-    gpus = other.fp8_flops_per_die > 0
-    stacks = ("vendor-tuned", "gpu-tuned") if gpus else ("gpu-tuned", "vendor-tuned")
-    if asked.get("stack", "vendor-tuned") == stacks[0]:
-        asked["stack"] = stacks[1]
-        changed.append(f"stack {stacks[1]}")
-    lacking = "int8" if gpus else "fp8"
-    precision = dict(inference.get("precision") or {})
-    for key in ("weights", "activations"):
-        if precision.get(key, "int8") == lacking:
-            precision[key] = _OTHER_FORMAT[lacking]
-            changed.append(f"{key} {precision[key]}")
-    asked["inference"] = {**inference, "precision": precision}
-
-
-def _use_its_layout(asked: dict[str, Any], other: Profile, dies: int, changed: list[str]) -> None:
-    """Put in the fastest layout where the given one cannot be."""
-    wanted = parse_training(parse_scenario(asked).workload_spec())
-    if isinstance(wanted, Problem):
-        raise ScenarioError(wanted.field.removeprefix("spec."), wanted.message.removeprefix("spec."))
-    if wanted.tensor <= other.dies_per_server and check_training(other, wanted, dies, f"{dies} dies") is None:
-        return
-    free = replace(wanted, stage_layers=None, expert_tensor=1, context=1)
-    found = best_training(other, free, dies)
-    best = found.spec if found.tokens_per_second > 0 else _fastest(asked, _odd_layouts(free, other, dies), other, dies)
-    if best is None:
-        why = f"no layout of {dies} dies divides a batch of {wanted.global_batch_size} and fits into HBM"
-        raise ScenarioError("training.parallelism", f"{why}; give another batch, or other cards")
-    _put(asked, best)
-    changed.append("layout")
-
-
-def _odd_layouts(wanted: TrainingSpec, other: Profile, dies: int) -> Iterator[TrainingSpec]:
-    """Yield legal layouts whose stages are no power of two: 72 dies have no other."""
-    for tensor in (t for t in (8, 4, 2, 1) if t <= other.dies_per_server and dies % t == 0):
-        for pipeline in (p for p in range(1, wanted.model.layers + 1) if dies // tensor % p == 0):
-            for chunks in _CHUNKS if pipeline > 1 else (1,):
-                spec = replace(
-                    wanted, tensor=tensor, pipeline=pipeline, virtual_pipeline=chunks, micro_batch_size=1, data=None
-                )
-                if check_layout(spec, dies, "the dies") is None and not check_training(other, spec, dies, "the dies"):
-                    yield spec
-
-
-def _fastest(asked: dict[str, Any], layouts: Iterator[TrainingSpec], other: Profile, dies: int) -> TrainingSpec | None:
-    best: tuple[float, TrainingSpec] | None = None
-    for spec in layouts:
-        trial = deepcopy(asked)
-        _put(trial, spec)
-        rate = evaluate(trial).result.tokens_per_second
-        if best is None or rate > best[0]:
-            best = rate, spec
-    return best[1] if best is not None else None
-
-
-def _put(asked: dict[str, Any], spec: TrainingSpec) -> None:
-    training = {key: value for key, value in asked["training"].items() if key != "stageLayers"}
-    training["microBatchSize"] = spec.micro_batch_size
-    training["parallelism"] = {
-        "tensor": spec.tensor,
-        "pipeline": spec.pipeline,
-        "virtualPipeline": spec.virtual_pipeline,
-        **({"expert": spec.expert} if spec.expert > 1 else {}),
-    }
-    asked["training"] = training
-
-
-def _format(found: Evaluation) -> Format:
-    if found.scenario.inference is None:
-        return "bf16"
-    kind: Format = found.workload["spec"]["inference"].get("precision", {}).get("activations", "int8")
-    return kind
+    formats = {"weights": plan.precision.weights, "activations": plan.precision.activations}
+    for name, kind in formats.items():
+        if kind in {"int8", "fp8"} and kind != default_format(other):
+            formats[name] = default_format(other)
+            changed.append(f"{name} {formats[name]}")
+    inference = asked["inference"]
+    asked["inference"] = {**inference, "precision": {**(inference.get("precision") or {}), **formats}}
 
 
 def _words(found: Evaluation) -> str:
@@ -268,7 +263,8 @@ def _words(found: Evaluation) -> str:
         if isinstance(parsed, Problem):
             return ""
         data = found.result.dies // (parsed.tensor * parsed.pipeline * parsed.context)
-        words = f"TP{parsed.tensor} PP{parsed.pipeline} DP{data}"
+        context = f" CP{parsed.context}" if parsed.context > 1 else ""
+        words = f"TP{parsed.tensor} PP{parsed.pipeline} DP{data}{context}"
         words += f" VPP{parsed.virtual_pipeline}" if parsed.virtual_pipeline > 1 else ""
         return words + (f" EP{parsed.expert}" if parsed.expert > 1 else "")
-    return str(spec["inference"].get("mode", ""))
+    return inference_words(found)

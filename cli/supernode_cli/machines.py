@@ -117,6 +117,7 @@ _COLUMNS: tuple[tuple[str, Callable[[OperatingPoint], float | str | None]], ...]
     ("cards", lambda point: float(point.cards)),
     ("layout", lambda point: point.layout),
     ("tokens/s", lambda point: point.tokens_per_second),
+    ("+- %", lambda point: point.expected_error_percent),
     ("per card", lambda point: point.per_card),
     ("per PFLOPS", lambda point: point.per_petaflops),
     ("per kW", lambda point: point.per_kilowatt),
@@ -149,7 +150,9 @@ def print_comparison(rows: tuple[Comparison, ...], console: Console) -> None:
             continue
         changed = f"changed: {', '.join(row.point.changed)}; " if row.point.changed else ""
         power = row.point.rated_source or "no source for its power"
-        console.print(Text(f"{row.machine}: {changed}peak in {row.point.peak_format}; {power}", style="dim"))
+        stack = f"stack {row.point.stack}, products in {row.point.peak_format}"
+        console.print(Text(f"{row.machine}: {changed}{stack}; {power}", style="dim"))
+    console.print(Text("+- %: expected error of the rate; -o json has the sources of all figures", style="dim"))
 
 
 def _cell(name: str, value: float | str | None, ours: float | str | None, is_first: bool) -> Text:
@@ -161,7 +164,7 @@ def _cell(name: str, value: float | str | None, ours: float | str | None, is_fir
     if isinstance(value, str):
         return Text(value)
     cell = Text(figure(value))
-    if isinstance(ours, float) and not is_first and name not in ("cards", "MFU"):
+    if isinstance(ours, float) and not is_first and name not in ("cards", "MFU", "+- %"):
         cell.append(f"\nx{value / ours:.2f}", style="dim")
     return cell
 
