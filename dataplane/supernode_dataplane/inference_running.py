@@ -15,13 +15,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from supernode_dataplane.communication import Incast, LinkView, incast_of
-from supernode_dataplane.deployment_plan import Deployment, Role, RolePool
+from supernode_dataplane.communication import LinkView
+from supernode_dataplane.deployment_plan import Deployment, Role
 from supernode_dataplane.fabric import Fabric, plane_share
 from supernode_dataplane.incast import show_hottest, uplink_room
 from supernode_dataplane.placing import Placed, names
 from supernode_dataplane.pool_links import PoolLinks, pool_links
+from supernode_dataplane.pool_parts import PoolPart, pool_parts
 from supernode_dataplane.pool_rates import PoolRates, Rates, deployment_rates
+from supernode_dataplane.pool_traffic import Ways, add_pairs, add_split, add_spread
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.runs import DieLoads, Run
 
@@ -42,36 +44,11 @@ class InferenceRun(Run):
     """Its whole instances, on the hardware that their links and packing leave; None when nothing moves."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One pool on its dies: which instances are whole, and its links."""
-
-    found: RolePool
-    at: slice
-    dies: IntArray
-    whole: BoolArray
-    """Shape (instances,)."""
-    groups: PoolLinks
-    tensor: PoolLinks
-    incast: Incast | None
-    """The way to the hottest rank of each instance; None unless one is said to be hotter."""
-
-    @property
-    def working(self) -> BoolArray:
-        """Whether each die works."""
-        return np.repeat(self.whole, self.dies.size // self.whole.size)
-
-    @property
-    def moves(self) -> bool:
-        """Whether every pair that must talk has a plane."""
-        return min(self.groups.node_share, self.groups.pod_share, self.tensor.node_share, self.tensor.pod_share) > 0
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Solution:
     """All that follows from a deployment, its dies, the links that they hold and which of them work."""
 
-    parts: tuple[_Part, ...]
+    parts: tuple[PoolPart, ...]
     moves: bool
     rates: Rates | None
     working: BoolArray
@@ -111,7 +88,7 @@ class PlacedPools:
 
     profile: Profile
     dies: IntArray
-    parts: tuple[_Part, ...]
+    parts: tuple[PoolPart, ...]
     between: PoolLinks | None
     """Of all dies, where one pool hands caches to the other."""
     linked: Deployment
@@ -156,7 +133,7 @@ def _placed_pools(
     links: tuple[FloatArray | None, FloatArray | None],
 ) -> PlacedPools:
     view = LinkView(profile, *links)
-    parts = _parts(view, dies, works, deployment)
+    parts = pool_parts(view, dies, works, deployment)
     between = pool_links(view, dies[None, :]) if len(parts) > 1 else None
     room = uplink_room(profile, dies, links[1])
     return PlacedPools(profile, dies, parts, between, _linked(deployment, parts, between), room)
@@ -202,33 +179,17 @@ def _solve(
     return replace(_readings(found, rates.pools), rates=rates, linked=whole)
 
 
-def _parts(view: LinkView, job: IntArray, works: BoolArray, deployment: Deployment) -> tuple[_Part, ...]:
-    parts, first = [], 0
-    for found in deployment.pools:
-        at = slice(first, first + found.dies)
-        instances = job[at].reshape(found.instances, -1)
-        tensor = pool_links(view, instances.reshape(-1, int(found.pool.tensor)))
-        spread = float(found.pool.expert) > 1
-        groups = pool_links(view, instances) if spread else tensor
-        hot_rank = spread and found.pool.experts.imbalance is not None
-        incast = incast_of(view, instances) if hot_rank else None
-        whole: BoolArray = np.logical_and.reduce(works[at].reshape(instances.shape), axis=1)
-        parts.append(_Part(found, at, job[at], whole, groups, tensor, incast))
-        first += found.dies
-    return tuple(parts)
-
-
-def _linked(deployment: Deployment, parts: tuple[_Part, ...], between: PoolLinks | None) -> Deployment:
+def _linked(deployment: Deployment, parts: tuple[PoolPart, ...], between: PoolLinks | None) -> Deployment:
     """Return the deployment with the hardware that its worst links and its packing leave."""
     pools = {}
     for part in parts:
-        every = [part.groups, part.tensor, *([] if between is None else [between])]
+        every = [*part.links, *([] if between is None else [between])]
         worst = replace(
             part.groups,
             node_share=min(links.node_share for links in every),
             pod_share=min(links.pod_share for links in every),
-            dies_per_server=min(links.dies_per_server for links in every[:2]),
-            dies_per_card=min(links.dies_per_card for links in every[:2]),
+            dies_per_server=min(links.dies_per_server for links in (part.groups, part.tensor)),
+            dies_per_card=min(links.dies_per_card for links in (part.groups, part.tensor)),
         )
         pool = replace(part.found.pool, hardware=worst.apply(part.found.pool.hardware))
         pools[part.found.role] = replace(part.found, pool=pool)
@@ -237,7 +198,7 @@ def _linked(deployment: Deployment, parts: tuple[_Part, ...], between: PoolLinks
 
 def _readings(found: PlacedPools, pools: Mapping[Role, PoolRates] | None) -> _Solution:
     """Return what each die and port reads; ``pools`` is None while nothing moves."""
-    profile, job, parts, between = found.profile, found.dies, found.parts, found.between
+    profile, job, parts = found.profile, found.dies, found.parts
     local, remote = np.zeros((job.size, profile.planes)), np.zeros((job.size, profile.planes))
     working = np.zeros(job.size, dtype=np.bool_)
     columns = np.zeros((5, job.size))
@@ -247,16 +208,19 @@ def _readings(found: PlacedPools, pools: Mapping[Role, PoolRates] | None) -> _So
         rates = pools[part.found.role]
         scale = part.working[:, None].astype(np.float64)
         exchanged, reduced = (sum(getattr(w, name) for w in rates.work) for name in ("exchanged", "reduced"))
-        local[part.at] = (exchanged * part.groups.local + reduced * part.tensor.local) * scale
-        remote[part.at] = (exchanged * part.groups.remote + reduced * part.tensor.remote) * scale
+        local[part.at] = exchanged * part.groups.local * scale
+        remote[part.at] = exchanged * part.groups.remote * scale
+        with_attention = part.at.start + np.flatnonzero(part.attention)
+        local[with_attention] += reduced * part.tensor.local * scale[part.attention]
+        remote[with_attention] += reduced * part.tensor.remote * scale[part.attention]
         working[part.at] = part.working
-        for row, name in enumerate(("busy", "cube", "vector", "hbm")):
-            columns[row, part.at] = min(1.0, sum(getattr(work, name) for work in rates.work))
-        columns[4, part.at] = max(profile.hbm_idle_bytes, rates.used_bytes)
-    nothing = np.zeros_like(local)
-    near = away = (nothing, nothing)
-    if between is not None and pools is not None:
-        near, away = _handed(profile, job, parts, between, pools)
+        for side, places in ((rates, part.attention), (rates.experts, ~part.attention)):
+            if side is not None:
+                columns[:, part.at.start + np.flatnonzero(places)] = _loads(profile, side)
+    near = (np.zeros_like(local), np.zeros_like(local))
+    away = (np.zeros_like(local), np.zeros_like(local))
+    if pools is not None:
+        _add_traffic(found, pools, near, away)
     ports = (local + remote + near[0] + away[0], local + remote + near[1] + away[1])
     uplinks = (np.zeros((profile.servers, profile.planes)), np.zeros((profile.servers, profile.planes)))
     for beyond, far in zip(uplinks, away, strict=True):
@@ -298,31 +262,45 @@ def _show_hottest(
         )
 
 
-def _handed(
-    profile: Profile, job: IntArray, parts: tuple[_Part, ...], between: PoolLinks, pools: Mapping[Role, PoolRates]
-) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
-    """Return the caches on each port, (sent, received) inside servers and (sent, received) between them.
+def _loads(profile: Profile, rates: PoolRates) -> FloatArray:
+    """Return the rows of :class:`DieLoads` for a die, shape (5, 1)."""
+    shares = [min(1.0, sum(getattr(work, name) for work in rates.work)) for name in ("busy", "cube", "vector", "hbm")]
+    return np.array([*shares, max(profile.hbm_idle_bytes, rates.used_bytes)])[:, None]
 
-    Each die of the prefill pool sends evenly to all of the decode pool; what stays in a package takes no port.
-    """
-    near: list[FloatArray] = []
-    away: list[FloatArray] = []
-    prefill, decode = parts
-    for mine, other, name in ((prefill, decode, "sent"), (decode, prefill, "received")):
-        each = getattr(pools[mine.found.role], f"{name}_bytes_per_second")
-        partners = other.dies[other.working]
-        inside, package = (
-            np.bincount(partners // per, minlength=profile.dies // per)[mine.dies // per] / partners.size
-            for per in (profile.dies_per_server, profile.dies_per_package)
+
+def _add_traffic(found: PlacedPools, pools: Mapping[Role, PoolRates], near: Ways, away: Ways) -> None:
+    """Add what is no even exchange of equal dies: rings, stages, experts apart, and caches on their way."""
+    for part in found.parts:
+        sums = {
+            name: float(sum(getattr(work, name) for work in pools[part.found.role].work))
+            for name in ("ringed", "piped", "dispatched", "combined")
+        }
+        for pairs, name in ((part.ring, "ringed"), (part.stages, "piped")):
+            if pairs is not None:
+                add_pairs(pairs, sums[name], part.working, at=part.at, near=near, away=away)
+        if part.found.pool.split is not None and part.whole.all():
+            out, back = sums["dispatched"], sums["combined"]
+            add_split(
+                found.profile,
+                part.groups,
+                part.dies,
+                part.attention,
+                out=out,
+                back=back,
+                at=part.at,
+                near=near,
+                away=away,
+            )
+    if found.between is None:
+        return
+    prefill, decode = found.parts
+    # Each die of the prefill pool sends evenly to all of the decode pool that keep caches.
+    for mine, other, name, way in ((prefill, decode, "sent", 0), (decode, prefill, "received", 1)):
+        each = getattr(pools[mine.found.role], f"{name}_bytes_per_second") * (mine.working & mine.attention)
+        partners = other.dies[other.working & other.attention]
+        add_spread(
+            found.profile, found.between, mine.dies, partners, each=each, at=mine.at, way=way, near=near, away=away
         )
-        scale = each * mine.working
-        for ways, share, into in ((between.local, inside - package, near), (between.remote, 1.0 - inside, away)):
-            total = ways[mine.at].sum(axis=1, keepdims=True)
-            carried = np.zeros((job.size, profile.planes))
-            carried[mine.at] = np.divide(ways[mine.at], total, out=np.zeros_like(ways[mine.at]), where=total > 0)
-            carried[mine.at] *= (scale * share)[:, None]
-            into.append(carried)
-    return (near[0], near[1]), (away[0], away[1])
 
 
 def _waiting(fabric: Fabric, placed: Placed, up: BoolArray, solution: _Solution) -> str:
