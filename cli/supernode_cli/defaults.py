@@ -1,10 +1,13 @@
 """What a scenario leaves open, as its machine has it: the software stack and the formats of weights and activations.
 
+A model's config that is quantized says its formats itself.
+
 `simulate`, `plan`, `serve-sim`, `sweep` and `compare` all go through here, so one machine has one default.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from supernode_api.inference import ActivationFormat, WeightFormat
@@ -21,7 +24,7 @@ def on_machine(scenario: Scenario, profile: Profile) -> Scenario:
     if scenario.stack is None:
         changes["stack"] = default_stack(profile)
     inference = scenario.inference
-    if inference is not None:
+    if inference is not None and not _is_quantized(scenario):
         kind, given = default_format(profile), inference.precision.model_fields_set
         formats: dict[str, Any] = {"weights": WeightFormat(kind), "activations": ActivationFormat(kind)}
         missing = {name: value for name, value in formats.items() if name not in given}
@@ -39,5 +42,19 @@ def stack_words(scenario: Scenario, given: Scenario) -> str:
         return words
     precision, named = scenario.inference.precision, given.inference.precision.model_fields_set
     for name, kind in (("weights", precision.weights), ("activations", precision.activations)):
-        words += f", {name} {kind}" + ("" if name in named else " (the machine's)")
+        if kind is None:
+            words += f", {name} as the model's config says"
+        else:
+            words += f", {name} {kind}" + ("" if name in named else " (the machine's)")
     return words
+
+
+def _is_quantized(scenario: Scenario) -> bool:
+    """Whether the model's config states formats; whether they are understood is said where it is read."""
+    config: Any = scenario.model.config
+    if isinstance(config, str):
+        try:
+            config = json.loads(config)
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(config, dict) and config.get("quantization_config") is not None

@@ -19,8 +19,8 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints
 
 from supernode_api.common import ApiModel
-from supernode_api.inference import Inference
 from supernode_api.workload import MAX_CONFIG_CHARACTERS, Parallelism, Training
+from supernode_cli.scenario_inference import ScenarioInference
 
 __all__ = [
     "DiePlace",
@@ -200,10 +200,10 @@ class Scenario(ApiModel):
         description="Software stack; absent: the machine's, which is gpu-tuned for GPUs and vendor-tuned for others.",
     )
     training: ScenarioTraining | None = Field(default=None, description="A training run.")
-    inference: Inference | None = Field(
+    inference: ScenarioInference | None = Field(
         default=None,
-        description="An inference deployment. Formats of weights and activations that it leaves out are the machine's: "
-        "fp8 on GPUs and int8 on others.",
+        description="An inference deployment. Formats that it leaves out are those of the config's "
+        "quantization_config; without one weights and activations are the machine's: fp8 on GPUs and int8 on others.",
     )
     reliability: Reliability | None = Field(
         default=None, description="Of a training run: interruptions, and what its goodput is with them."
@@ -213,7 +213,9 @@ class Scenario(ApiModel):
         """Return the scenario as the spec of a SuperNodeWorkload, without its pods."""
         import json
 
-        spec = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"machine", "reliability"})
+        # What is only about queues changes nothing of the steady state, nor its digest.
+        apart: dict[str, Any] = {"machine": True, "reliability": True, "inference": {"engine"}}
+        spec = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=apart)
         if isinstance(spec["model"].get("config"), dict):
             spec["model"]["config"] = json.dumps(spec["model"]["config"])
         return spec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ __all__ = ["serve_sim"]
 @click.option("-w", "--workload", help="Which workload of a file that has several.")
 @click.option("--trace", help="Request trace: Azure 2023 (.csv) or Mooncake (.jsonl), plain or .gz.")
 @click.option("--format", "trace_format", type=click.Choice(["azure", "mooncake"]), help="Of the trace; else by name.")
-@click.option("--speed", type=float, default=1.0, show_default=True, help="Play the trace so many times as fast.")
+@click.option("--speed", type=float, help="Play the trace so many times as fast.")
 @click.option("--preset", help="Generate a load with the statistics of a public trace: azure-conversation, …")
 @click.option("--rate", type=float, help="Requests per second.")
 @click.option("--burst", type=float, help="Coefficient of variation of the gaps; 1 is Poisson, the default.")
@@ -29,14 +30,12 @@ __all__ = ["serve_sim"]
 @click.option("--prompts", type=int, help="Requests to generate (1000), or to take from the start of a trace (all).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of arrivals, lengths and accepted drafts.")
 @click.option("--chunk", type=int, help="Read prompts in chunks: tokens of a step, times the groups; else whole.")
-@click.option("--kv-block", type=int, default=128, show_default=True, help="Tokens of a KV block.")
+@click.option("--kv-block", type=int, help="Tokens of a KV block; else the scenario's, else 128.")
 @click.option("--max-running", type=int, help="Sequences of an instance at a time; else what its memory holds.")
 @click.option(
     "--routing",
     type=click.Choice(["round-robin", "least-loaded"]),
-    default="round-robin",
-    show_default=True,
-    help="Which instance gets a request.",
+    help="Which instance gets a request; else the scenario's, else round-robin.",
 )
 @click.option("--no-prefix-cache", is_flag=True, help="Compute every prompt anew.")
 @click.option("--slo-ttft", type=float, help="Goodput: seconds to the first token.")
@@ -44,6 +43,8 @@ __all__ = ["serve_sim"]
 @OUTPUT
 def serve_sim(path: str, slo_ttft: float | None, slo_tpot: float | None, output: str, **flags: Any) -> None:
     """Send a request trace, or a generated load, through an inference deployment.
+
+    What flags leave out is the scenario's: inference.load and inference.engine.
 
     Latencies are distributions over requests: queueing, batching, KV memory and preemption included.
     """
@@ -62,8 +63,9 @@ def serve_sim(path: str, slo_ttft: float | None, slo_tpot: float | None, output:
 def _served(path: str, flags: dict[str, Any], slo_ttft: float | None, slo_tpot: float | None) -> dict[str, Any]:
     from supernode_cli.evaluation import ScenarioError
     from supernode_cli.scenario_files import read_document
-    from supernode_cli.serving_deployment import EngineFlags, serve, served_scenario
-    from supernode_cli.serving_load import LoadFlags, read_load
+    from supernode_cli.serving_deployment import served_scenario
+    from supernode_cli.serving_engine import EngineFlags, engine_of, serve
+    from supernode_cli.serving_load import LoadFlags, read_load, with_scenario
     from supernode_cli.serving_report import serving_document
 
     scenario = read_document(path, flags.pop("workload"))
@@ -71,13 +73,15 @@ def _served(path: str, flags: dict[str, Any], slo_ttft: float | None, slo_tpot: 
         served = served_scenario(scenario)
     except ScenarioError as error:
         raise CliError(f"{path}: {error}") from None
-    engine = EngineFlags(
+    given = EngineFlags(
         prefix_cache=not flags.pop("no_prefix_cache"),
         seed=flags["seed"],
         **{name: flags.pop(name) for name in ("chunk", "kv_block", "max_running", "routing")},
     )
+    engine = engine_of(given, served)
+    folder = Path() if path == "-" else Path(path).parent
     load = read_load(
-        LoadFlags(**flags),
+        with_scenario(LoadFlags(**flags), served.load, folder),
         input_tokens=served.plan.input_tokens,
         output_tokens=served.plan.output_tokens,
         concurrency=served.clients,

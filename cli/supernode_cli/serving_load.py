@@ -1,7 +1,8 @@
-"""The load of `supernode serve-sim`: a trace file, a generator, or the clients that a scenario names.
+"""The load of `supernode serve-sim`: a trace file, a generator, or what the scenario's load says.
 
 Files are opened here and nowhere else in serving; what is in them is read by :mod:`supernode_dataplane.serving`. Every
-error is one sentence that names the flag, or the file and its line.
+error is one sentence that names the flag or the scenario's field, or the file and its line. Flags override the
+scenario: one that says when requests come takes the place of all that the scenario says about it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from pydantic.alias_generators import to_camel
 
 from supernode_cli.errors import CliError
+from supernode_cli.scenario_inference import ScenarioLoad
 from supernode_dataplane.serving import (
     PRESETS,
     AtOnce,
@@ -30,19 +36,17 @@ from supernode_dataplane.serving import (
     read_mooncake,
 )
 
-__all__ = ["FORMATS", "LoadFlags", "ServingLoad", "read_load"]
+__all__ = ["FORMATS", "LoadFlags", "ServingLoad", "read_load", "with_scenario"]
 
 FORMATS: Final = ("azure", "mooncake")
 DEFAULT_PROMPTS: Final = 1000
 _SUFFIXES: Final = {".csv": "azure", ".jsonl": "mooncake", ".json": "mooncake"}
 _GZIP: Final = b"\x1f\x8b"
 _MAX_SEED: Final = 2**63
-_FLAGS: Final = {
-    "load.rate": "--rate",
-    "load.burst": "--burst",
-    "load.concurrency": "--concurrency",
-    "load.prompts": "--prompts",
-}
+_ARRIVALS: Final = ("trace", "preset", "rate", "concurrency")
+"""What says when requests come; --at-once does too."""
+_ABOUT: Final = {"trace_format": "trace", "speed": "trace", "burst": "rate"}
+"""What is about another one, and goes with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +54,12 @@ class LoadFlags:
     """What the command line says about the load; None where it says nothing.
 
     ``input_tokens`` and ``output_tokens`` are ``mean[:variation[:most]]``: a fixed length, or a lognormal one.
+    ``fields`` are those that come from a scenario, with their paths.
     """
 
     trace: str | None = None
     trace_format: str | None = None
-    speed: float = 1.0
+    speed: float | None = None
     preset: str | None = None
     rate: float | None = None
     burst: float | None = None
@@ -64,6 +69,11 @@ class LoadFlags:
     output_tokens: str | None = None
     prompts: int | None = None
     seed: int = 0
+    fields: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def named(self, name: str) -> str:
+        """Return how people write a field: as a flag, or as the scenario has it."""
+        return self.fields.get(name, f"--{'format' if name == 'trace_format' else name.replace('_', '-')}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,39 +95,55 @@ def read_load(flags: LoadFlags, *, input_tokens: int, output_tokens: int, concur
     try:
         return _generated(flags, input_tokens, output_tokens, concurrency)
     except InvalidServingError as error:
-        raise CliError(_renamed(error)) from None
+        name, _, rest = str(error).partition(": ")
+        raise CliError(f"{flags.named(name.removeprefix('load.'))}: {rest}") from None
+
+
+def with_scenario(flags: LoadFlags, load: ScenarioLoad | None, folder: Path) -> LoadFlags:
+    """Return the flags with what they leave to the scenario; a trace's path there is from ``folder``."""
+    if load is None:
+        return flags
+    said: dict[str, Any] = {}
+    for name in (*_ARRIVALS, *_ABOUT, "prompts"):
+        value = getattr(load, name)
+        if value is not None and getattr(flags, name) is None:
+            said[name] = value
+    if flags.at_once or any(getattr(flags, name) is not None for name in _ARRIVALS):
+        said = {name: value for name, value in said.items() if name not in _ARRIVALS}
+    # What is about something that a flag has replaced goes too.
+    about = {name: other for name, other in _ABOUT.items() if name in said and other not in said}
+    said = {name: value for name, value in said.items() if name not in about or getattr(load, about[name]) is None}
+    fields = {name: f"inference.load.{to_camel(name)}" for name in said}
+    if "trace" in said:
+        said["trace"] = str(folder / said["trace"])
+    return replace(flags, **said, fields=fields)
 
 
 def _check(flags: LoadFlags) -> None:
-    arrivals = [
-        name
-        for name, given in (
-            ("--rate", flags.rate is not None),
-            ("--concurrency", flags.concurrency is not None),
-            ("--at-once", flags.at_once),
-        )
-        if given
-    ]
+    arrivals = [flags.named(name) for name in ("rate", "concurrency") if getattr(flags, name) is not None]
+    if flags.at_once and arrivals:
+        raise CliError(f"--at-once: requests arrive in one way; leave out {arrivals[0]}, or this")
+    arrivals += ["--at-once"] if flags.at_once else []
     named = (("--input-tokens", flags.input_tokens), ("--output-tokens", flags.output_tokens))
     lengths = [name for name, text in named if text is not None]
-    preset = [] if flags.preset is None else ["--preset"]
+    preset = [] if flags.preset is None else [flags.named("preset")]
     if flags.trace is not None and arrivals + preset + lengths:
         names = ", ".join(arrivals + preset + lengths)
-        raise CliError(f"--trace: a trace has its own times and lengths; leave out {names}")
-    if len(arrivals) > 1:
-        raise CliError(f"{arrivals[1]}: requests arrive in one way; leave out {arrivals[0]}, or this")
+        raise CliError(f"{flags.named('trace')}: a trace has its own times and lengths; leave out {names}")
     if flags.preset is not None and lengths:
-        raise CliError(f"{lengths[0]}: a preset has its own lengths; leave out --preset, or this")
+        raise CliError(f"{lengths[0]}: a preset has its own lengths; leave out {preset[0]}, or this")
     if flags.burst is not None and flags.rate is None:
-        raise CliError("--burst: is about requests that arrive at a rate; give --rate too")
+        raise CliError(f"{flags.named('burst')}: is about requests that arrive at a rate; give --rate too")
     if flags.trace is None and flags.trace_format is not None:
-        raise CliError("--format: is about a trace; give --trace too")
-    if flags.trace is None and flags.speed != 1.0:
-        raise CliError("--speed: is about a trace; give --trace too, or change --rate")
-    if not (math.isfinite(flags.speed) and flags.speed > 0):
-        raise CliError(f"--speed: {flags.speed:g} is not a factor above 0; 2 plays the trace twice as fast")
+        raise CliError(f"{flags.named('trace_format')}: is about a trace; give --trace too")
+    if flags.trace is None and flags.speed is not None:
+        raise CliError(f"{flags.named('speed')}: is about a trace; give --trace too, or change --rate")
+    if flags.speed is not None and not (math.isfinite(flags.speed) and flags.speed > 0):
+        problem = f"{flags.speed:g} is not a factor above 0; 2 plays the trace twice as fast"
+        raise CliError(f"{flags.named('speed')}: {problem}")
     if flags.prompts is not None and flags.prompts < 1:
-        raise CliError(f"--prompts: {flags.prompts} is not a number of requests; give at least 1")
+        problem = f"{flags.prompts} is not a number of requests; give at least 1"
+        raise CliError(f"{flags.named('prompts')}: {problem}")
     if not 0 <= flags.seed < _MAX_SEED:
         raise CliError(f"--seed: {flags.seed} is out of range; give a whole number from 0 to below 2^63")
 
@@ -141,12 +167,12 @@ def _from_trace(flags: LoadFlags, path: str) -> ServingLoad:
     prefixes = None if requests.prefixes is None else requests.prefixes[:count]
     requests = replace(
         requests,
-        arrivals=requests.arrivals[:count] / flags.speed,
+        arrivals=requests.arrivals[:count] / (flags.speed or 1.0),
         inputs=requests.inputs[:count],
         outputs=requests.outputs[:count],
         prefixes=prefixes,
     )
-    speed = "" if flags.speed == 1.0 else f", {flags.speed:g} times as fast"
+    speed = "" if flags.speed in (None, 1.0) else f", {flags.speed:g} times as fast"
     return ServingLoad(requests, f"{kind} trace {path}{speed}")
 
 
@@ -175,7 +201,7 @@ def _generated(flags: LoadFlags, input_tokens: int, output_tokens: int, concurre
     count = DEFAULT_PROMPTS if flags.prompts is None else flags.prompts
     preset = None if flags.preset is None else PRESETS.get(flags.preset)
     if flags.preset is not None and preset is None:
-        raise CliError(f"--preset: there is no {flags.preset[:64]!r}; give one of {', '.join(PRESETS)}")
+        raise CliError(f"{flags.named('preset')}: there is no {flags.preset[:64]!r}; give one of {', '.join(PRESETS)}")
     arrivals = _arrivals(flags) or (preset.arrivals if preset is not None else None)
     if arrivals is None:
         if concurrency is None:
@@ -189,10 +215,11 @@ def _generated(flags: LoadFlags, input_tokens: int, output_tokens: int, concurre
 
 
 def _arrivals(flags: LoadFlags) -> OpenLoop | ClosedLoop | AtOnce | None:
-    if flags.rate is not None:
-        return OpenLoop(flags.rate, 1.0 if flags.burst is None else flags.burst)
+    pace = None if flags.rate is None else OpenLoop(flags.rate, 1.0 if flags.burst is None else flags.burst)
     if flags.concurrency is not None:
-        return ClosedLoop(flags.concurrency)
+        return ClosedLoop(flags.concurrency, pace)
+    if pace is not None:
+        return pace
     return AtOnce() if flags.at_once else None
 
 
@@ -216,8 +243,10 @@ def _words(arrivals: OpenLoop | ClosedLoop | AtOnce) -> str:
     match arrivals:
         case OpenLoop(rate, variation):
             return f"{rate:.4g} requests/s" + ("" if variation == 1.0 else f" in bursts of variation {variation:g}")
-        case ClosedLoop(concurrency):
+        case ClosedLoop(concurrency, None):
             return f"{concurrency} clients"
+        case ClosedLoop(concurrency, pace) if pace is not None:
+            return f"{_words(pace)}, at most {concurrency} in flight"
         case _:
             return "all at once"
 
@@ -229,9 +258,3 @@ def _lengths(flags: LoadFlags, inputs: Fixed | LogNormal, outputs: Fixed | LogNo
         f"{length.tokens} {name} tokens" if isinstance(length, Fixed) else f"{length.mean:g} {name} tokens on average"
         for name, length in (("input", inputs), ("output", outputs))
     )
-
-
-def _renamed(error: InvalidServingError) -> str:
-    """Return the message with the flag in place of the field."""
-    field, _, rest = str(error).partition(": ")
-    return f"{_FLAGS.get(field, field)}: {rest}"

@@ -23,6 +23,7 @@ __all__ = [
     "InferenceMode",
     "Load",
     "MicroBatches",
+    "Percent",
     "PoolExperts",
     "PoolParallelism",
     "Precision",

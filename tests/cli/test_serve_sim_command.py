@@ -178,7 +178,7 @@ def test_the_same_seed_gives_the_same_answer_and_another_seed_another(tmp_path: 
 
 def test_fewer_running_sequences_wait_longer(tmp_path: Path) -> None:
     many, few = (figures(tmp_path, COLOCATED, "--prompts", "60", "--max-running", n) for n in ("40", "4"))
-    assert few["pools"][0]["runningMean"] <= 4 < many["pools"][0]["runningMean"]
+    assert few["pools"][0]["runningMean"] <= 4 + 1e-9 < many["pools"][0]["runningMean"]
     assert few["latency"]["ttftSeconds"]["mean"] > many["latency"]["ttftSeconds"]["mean"]
 
 

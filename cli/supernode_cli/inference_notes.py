@@ -1,0 +1,28 @@
+"""What to know about a simulated deployment's figures: queues that they do not have, formats that run as others."""
+
+from __future__ import annotations
+
+from supernode_cli.scenario import Scenario
+from supernode_dataplane.deployment_plan import DeploymentPlan
+from supernode_dataplane.hardware import hardware_of
+from supernode_dataplane.profile import Profile
+
+__all__ = ["inference_notes"]
+
+
+def inference_notes(scenario: Scenario, plan: DeploymentPlan | None, profile: Profile) -> tuple[str, ...]:
+    """Return notes for people; none for training."""
+    inference = scenario.inference
+    if inference is None or plan is None:
+        return ()
+    load = inference.load
+    notes = [
+        f"inference.load.{name} makes queues, which need supernode serve-sim: these figures are the steady state with "
+        f"{load.concurrency} in flight"
+        for name in ("rate", "trace", "preset")
+        if load is not None and getattr(load, name) is not None
+    ]
+    kind = plan.precision.activations
+    if kind not in dict(hardware_of(profile).flops):
+        notes.append(f"the dies of {profile.name} do not multiply in {kind}: products run in bf16")
+    return tuple(notes)
