@@ -1,10 +1,10 @@
-"""One measured budget."""
+"""One measured budget, and how it is shown."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -22,6 +22,24 @@ class Row:
     def ratio(self) -> float:
         """Measured over budget: at most 1 is within it."""
         return self.value / self.budget if self.budget else (0.0 if self.value == 0 else float("inf"))
+
+
+def render(rows: Sequence[Row]) -> str:
+    """Return the table in Markdown."""
+    lines = ["| what | measured | budget | ratio | how |", "|---|---:|---:|---:|---|"]
+    return "\n".join([*lines, *(render_row(row) for row in rows)])
+
+
+def render_row(row: Row) -> str:
+    """Return a row in Markdown."""
+    mark = "" if row.ratio <= 1 else " **over**"
+    figures = f"{row.value:.4g} {row.unit} | {row.budget:.4g} {row.unit} | {_ratio(row.ratio)}{mark}"
+    return f"| {row.what} | {figures} | {row.how} |"
+
+
+def _ratio(ratio: float) -> str:
+    """Return two decimals, or two digits of what is less."""
+    return f"{ratio:.2f}" if ratio >= 0.1 or not ratio else f"{ratio:.2g}"
 
 
 def median_and_least(function: Callable[[], object], runs: int) -> tuple[float, float]:

@@ -4,7 +4,9 @@ Times that a real cluster is needed for come from an instance of the development
 see them (kubectl watches, the audit log); the rest from the product's own functions and processes. One run; the
 machine's load is printed because these figures mean little without it.
 
-    bench/run.py [--quick] [--rest SECONDS] [--write docs/benchmarks.md]
+    bench/run.py [--quick | --only GROUP ...] [--rest SECONDS] [--write docs/benchmarks.md]
+
+With --only the page keeps the rows of the other groups, and says of which groups rows are newer than the rest.
 """
 
 from __future__ import annotations
@@ -13,74 +15,69 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rows import Row
+from page import merged, page
+from rows import Row, render
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "devcluster"), str(ROOT / "bench")]
 
 
-def collect(quick: bool, rest_seconds: int) -> Iterator[Row]:
-    """Run the measurements, the cheap ones first."""
-    import bench_cluster
-    import bench_dataplane
-    import bench_processes
-    import bench_serving
-    import bench_superclusters
+def groups(rest_seconds: int) -> dict[str, Callable[[], Iterator[Row]]]:
+    """Return what can be measured, by name, the cheap ones first; imported when it is."""
 
-    yield from bench_processes.measure()
-    yield from bench_dataplane.measure()
-    yield from bench_serving.measure()
-    yield from bench_superclusters.measure()
-    if not quick:
-        yield from bench_cluster.measure(rest_seconds)
+    def module(name: str) -> Callable[[], Iterator[Row]]:
+        def measure() -> Iterator[Row]:
+            yield from __import__(f"bench_{name}").measure(*([rest_seconds] if name == "cluster" else []))
+
+        return measure
+
+    names = ("processes", "dataplane", "sweep", "serving", "superclusters", "cabinet", "rivals", "cluster")
+    return {name: module(name) for name in names}
 
 
-def render(rows: list[Row]) -> str:
-    """Return the table in Markdown."""
-    lines = [
-        "| what | measured | budget | ratio | how |",
-        "|---|---:|---:|---:|---|",
-    ]
-    for row in rows:
-        mark = "" if row.ratio <= 1 else " **over**"
-        figures = f"{row.value:.4g} {row.unit} | {row.budget:g} {row.unit} | {row.ratio:.2f}{mark}"
-        lines.append(f"| {row.what} | {figures} | {row.how} |")
-    return "\n".join(lines)
+def machine() -> str:
+    """Return in words where this is measured, and with what."""
+    from supernode_dataplane.solving import MODEL_VERSION
 
-
-def page(table: str) -> str:
-    """Return docs/benchmarks.md."""
-    return f"""# Benchmarks
-
-`make bench` measures every budget of the design that exists so far and prints it beside its limit; this page is
-the output of `bench/run.py --write docs/benchmarks.md`. A ratio of at most 1 is within the budget. The machine is
-shared and noisy: read the ratios, not the digits.
-
-Measured on {os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, load
-{os.getloadavg()[0]:.1f} at the end.
-
-{table}
-"""
+    python = platform.python_version()
+    return (
+        f"{os.cpu_count()} cores ({platform.machine()}), Python {python}, load {os.getloadavg()[0]:.1f} at the end, "
+        f"version {MODEL_VERSION} of the model"
+    )
 
 
 def main() -> None:
     """Measure, print, and write the page where asked."""
+    known = groups(0)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="without a cluster")
+    parser.add_argument("--quick", action="store_true", help="without a cluster and without other tools")
+    parser.add_argument("--only", nargs="+", choices=list(known), metavar="GROUP", help=f"of {', '.join(known)}")
     parser.add_argument("--rest", type=int, default=600, help="seconds to watch the cluster at rest (default 600)")
     parser.add_argument("--write", type=Path, help="write the page here")
     arguments = parser.parse_args()
-    rows = []
-    for row in collect(arguments.quick, arguments.rest):
-        rows.append(row)
-        print(f"{row.what:70} {row.value:10.4g} {row.unit:6} budget {row.budget:g} {row.unit}  {row.how}", flush=True)
-    table = render(rows)
-    print(f"\n{table}")
-    if arguments.write:
-        arguments.write.write_text(page(table), encoding="utf-8")
+    wanted = arguments.only or [name for name in known if not (arguments.quick and name in ("rivals", "cluster"))]
+    found: dict[str, list[Row]] = {}
+    for name, measure in groups(arguments.rest).items():
+        if name not in wanted:
+            continue
+        for row in measure():
+            found.setdefault(name, []).append(row)
+            print(
+                f"{row.what:70} {row.value:10.4g} {row.unit:6} budget {row.budget:g} {row.unit}  {row.how}", flush=True
+            )
+    rows = [row for several in found.values() for row in several]
+    print(f"\n{render(rows)}")
+    if not arguments.write:
+        return
+    before = arguments.write.read_text(encoding="utf-8") if arguments.write.exists() else ""
+    if set(wanted) == set(known) or not before:
+        text = page(rows, machine(), before)
+    else:
+        text = merged(before, found, machine())
+    arguments.write.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

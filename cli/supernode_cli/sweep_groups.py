@@ -7,7 +7,7 @@ range or of another type, tells groups apart like any other field, so that its e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import mul
@@ -18,6 +18,21 @@ from supernode_cli.sweep_points import Points, leaves, put
 __all__ = ["NUMBERS", "Group", "group_points", "group_rows"]
 
 Row = dict[str, Any]
+_SMALLEST: Final = 1e-12
+_COLUMNS: Final[Mapping[str, tuple[str, float]]] = {
+    "tokensPerSecond": ("tokens_per_second", 1.0),
+    "tokensPerSecondPerCard": ("tokens_per_second_per_card", 1.0),
+    "promptTokensPerSecond": ("prompt_tokens_per_second", 1.0),
+    "ttftSeconds": ("ttft_seconds", 1.0),
+    "tpotSeconds": ("tpot_seconds", 1.0),
+    "stepTimeSeconds": ("step_time_seconds", 1.0),
+    "mfu": ("mfu", 1.0),
+    "powerKilowatts": ("power_watts", 1e-3),
+    "hbmGibibytesPerDie": ("hbm_bytes_per_die", 2.0**-30),
+    "linkUtilisationPercent": ("link_utilisation", 100.0),
+    "expectedErrorPercent": ("expected_error_percent", 1.0),
+}
+"""Figures of a row, and what they are in the data plane."""
 _FEWEST: Final = 4
 """Points of a group from which arrays are faster than one point after the other."""
 
@@ -95,7 +110,7 @@ def _key_of(path: str, value: Any) -> tuple[Any, ...]:
 
 
 def group_rows(points: Points, group: Group) -> list[Row] | None:
-    """Return what the machine makes of each point of a group: its ``performance`` or its ``error``, by these keys.
+    """Return what the machine makes of each point of a group: its figures, or its ``error``.
 
     None where points have to be looked at one by one: too few, or illegal for a reason that is no number's.
     """
@@ -110,15 +125,14 @@ def group_rows(points: Points, group: Group) -> list[Row] | None:
     for path, values in group.values.items():
         put(document, path, values[0] if path == _ACCEPTANCE else NUMBERS[path].smallest(values))
     try:
-        first = evaluate(document)
+        inputs = evaluate(document).inputs
     except ScenarioError:
         return None
     arrays = {_name(path): np.array([_plain(path, value) for value in values]) for path, values in group.values.items()}
-    inputs = first.inputs
     swept = sweep_deployment(inputs.profile, inputs.compute_nodes, inputs.workloads[0], arrays)
     if swept is None or not (swept.tokens_per_second > 0)[swept.fits].all():
         return None
-    return _rows(first.result, swept)
+    return _figures(swept)
 
 
 def _name(path: str) -> str:
@@ -132,20 +146,23 @@ def _plain(path: str, value: Any) -> float:
     return float(value / NUMBERS[path].divisor)
 
 
-def _rows(result: Any, swept: Any) -> list[Row]:
-    from dataclasses import replace
+def _figures(swept: Any) -> list[Row]:
+    """Return the figures or the error of each point, as a scenario has them.
 
+    As :func:`supernode_dataplane.figures.workload_performance`, but column by column, without a value for each point.
+    """
     from supernode_cli.evaluation import ScenarioError
-    from supernode_dataplane.figures import workload_performance
 
-    names = [name for name in type(swept).__slots__ if name not in ("fits", "problems")]
-    columns: Sequence[Sequence[Any]] = [getattr(swept, name).tolist() for name in names]
-    rows: list[Row] = []
-    for point, values in enumerate(zip(*columns, strict=True)):
-        problem = swept.problems.get(point)
-        if problem is not None:
-            error = ScenarioError(problem.field.removeprefix("spec."), problem.message.removeprefix("spec."))
-            rows.append({"error": str(error)})
-            continue
-        rows.append({"performance": workload_performance(replace(result, **dict(zip(names, values, strict=True))))})
+    columns = {name: _rounded(getattr(swept, field) * scale) for name, (field, scale) in _COLUMNS.items()}
+    columns["powerKilowatts"] = [watts or None for watts in columns["powerKilowatts"]]
+    columns["bound"] = swept.bound.tolist()
+    rows: list[Row] = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    for point, problem in swept.problems.items():
+        error = ScenarioError(problem.field.removeprefix("spec."), problem.message.removeprefix("spec."))
+        rows[point] = {"error": str(error)}
     return rows
+
+
+def _rounded(values: Any) -> list[Any]:
+    """Return numbers with four significant digits, as every surface has them."""
+    return [float(f"{value:.3e}") if abs(value) >= _SMALLEST else 0.0 for value in values.tolist()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -69,21 +69,17 @@ def row_of(points: Points, number: int) -> Row:
         # The edge of the loop: a defect that one point of a million shows is a row, not the end of the others.
         row["error"] = f"defect: {type(error).__name__}: {error}"
         return row
-    return _filled(row, performance, inference="inference" in document)
+    row |= {key: value if key == "bound" else float(value) for key, value in performance.items() if key in FIGURES}
+    for key in _NOT_EVERYWHERE:
+        row[key] = row[key] or None
+    if "inference" in document:
+        row["recomputePercent"] = None
+    return row
 
 
 def _empty(points: Points, number: int) -> Row:
     row: Row = {"index": number, **dict(zip(points.columns, points.values(number), strict=True))}
     return row | dict.fromkeys((*FIGURES, "error"))
-
-
-def _filled(row: Row, performance: Mapping[str, Any], *, inference: bool) -> Row:
-    row |= {key: value if key == "bound" else float(value) for key, value in performance.items() if key in FIGURES}
-    for key in _NOT_EVERYWHERE:
-        row[key] = row[key] or None
-    if inference:
-        row["recomputePercent"] = None
-    return row
 
 
 def available_cores() -> int:
@@ -154,9 +150,7 @@ def _computed(points: Points, numbers: Sequence[int]) -> list[Row]:
             rows |= {number: row_of(points, number) for number in group.points}
             continue
         for number, result in zip(group.points, results, strict=True):
-            row = rows[number] = _empty(points, number)
-            if "error" in result:
-                row["error"] = result["error"]
-            else:
-                _filled(row, result["performance"], inference=True)
+            row = rows[number] = _empty(points, number) | result
+            for key in _NOT_EVERYWHERE:
+                row[key] = row[key] or None
     return [rows[number] for number in numbers]
