@@ -90,6 +90,8 @@ class TrainingSpec:
     """Layers of each pipeline stage; None: as even as possible."""
     expert_imbalance: float = 1.0
     """Load of the hottest expert parallel die over the mean."""
+    overlap_exchange: bool = False
+    """Whether dispatch and combine of one micro-batch run beside another's work, as DualPipe does."""
     hot_rank: bool = False
     """Whether the workload says so of one die of each group, whose ports then show it; else it is the stack's mean."""
 

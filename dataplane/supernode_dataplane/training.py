@@ -251,7 +251,11 @@ def _layer_seconds(plan: Plan, kind: LayerCost, costs: LinkCosts) -> dict[str, f
         )
         within = costs.expert_tensor
         gather = within.latency_seconds + spec.expert_imbalance * share.exchange_bytes * within.seconds_per_byte
-        seconds["expert_parallel"] = (exchange + gather) * EXCHANGES_PER_PASS * passes
+        exposed = (exchange + gather) * EXCHANGES_PER_PASS * passes
+        if spec.overlap_exchange:
+            beside = min(exposed, seconds["compute"] + seconds["recompute"])
+            exposed -= beside * (1.0 - plan.stack.overlap_slowdown)
+        seconds["expert_parallel"] = exposed
     if spec.context > 1:
         turn = costs.context.latency_seconds + share.context_bytes * (spec.context - 1) * costs.context.seconds_per_byte
         forward = max(0.0, turn - kind.attention_seconds)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, Final
 
 from supernode_dataplane.catalogue import load_model
@@ -18,21 +17,21 @@ from supernode_dataplane.exchange import combine, dispatch, one_shot_seconds, po
 from supernode_dataplane.hardware import BYTES, Hardware, hardware_of
 from supernode_dataplane.inference import InferenceSpec, inference_point
 from supernode_dataplane.machine import TrainingSpec
-from supernode_dataplane.planning import best_training
+from supernode_dataplane.planning import healthy_costs
 from supernode_dataplane.prefill import PrefillStep, prefill_step
 from supernode_dataplane.profile import load_profile
 from supernode_dataplane.split import split_step
 from supernode_dataplane.stacks import Stack
+from supernode_dataplane.state import Problem
 from supernode_dataplane.suite.rows import Row
 from supernode_dataplane.suite.serving_rows import serving_row
+from supernode_dataplane.training import plan_training, training_step
 
 __all__ = ["Stacks", "evaluate_row"]
 
 Stacks = Mapping[str, Stack]
 Given = Mapping[str, Any]
 Values = dict[str, float]
-_TOKENS_PER_STEP: Final = 4 * 2**20
-"""Of a training row that states no batch: one rule for all, the order of published runs."""
 
 
 def evaluate_row(row: Row, stacks: Stacks) -> Values:
@@ -194,33 +193,42 @@ def _all_reduce(given: Given, stacks: Stacks) -> Values:
     }
 
 
-@lru_cache(maxsize=512)
-def _trained(machine: str, model: str, cards: int, sequence: int, *, stack: Stack, tokens: int) -> float:
-    profile = load_profile(machine)
-    wanted = TrainingSpec(
-        model=load_model(model),
+def _trained(given: Given, stacks: Stacks, cards: int, batch: int) -> float:
+    """Return tokens per second and card of the layout that the row's source runs."""
+    profile, stack = load_profile(given["machine"]), stacks[given["stack"]]
+    stages = given.get("stages")
+    spec = TrainingSpec(
+        model=load_model(given["model"]),
         stack=stack.name,
-        sequence_length=sequence,
-        global_batch_size=max(1, tokens // sequence),
-        expert_imbalance=stack.expert_imbalance if load_model(model).is_moe else 1.0,
+        sequence_length=given["sequence"],
+        global_batch_size=batch,
+        micro_batch_size=given.get("micro", 1),
+        tensor=given["tensor"],
+        pipeline=given["pipeline"],
+        virtual_pipeline=given.get("virtual", 1),
+        expert=given.get("expert", 1),
+        stage_layers=tuple(stages) if stages else None,
+        optimizer_sharding=given["sharding"],
+        recompute=given.get("recompute", "auto"),
+        overlap_exchange=given.get("overlapExchange", False),
     )
-    best = best_training(profile, wanted, cards * profile.dies_per_package, stack)
-    return best.tokens_per_second / cards
+    dies = cards * profile.dies_per_package
+    plan = plan_training(profile, spec, dies, stack)
+    if isinstance(plan, Problem):
+        raise ValueError(plan.message)
+    seconds = training_step(profile, plan, healthy_costs(profile, spec, dies)).seconds
+    return batch * spec.sequence_length / seconds / cards
 
 
 def _training(given: Given, stacks: Stacks) -> Values:
-    machine, model, cards, sequence = (given[key] for key in ("machine", "model", "cards", "sequence"))
-    stack = stacks[given["stack"]]
-    return {"tokens/s/card": _trained(machine, model, cards, sequence, stack=stack, tokens=_TOKENS_PER_STEP)}
+    return {"tokens/s/card": _trained(given, stacks, given["cards"], given["batch"])}
 
 
 def _linearity(given: Given, stacks: Stacks) -> Values:
-    stack = stacks[given["stack"]]
-    machine, model, sequence, cards = (given[key] for key in ("machine", "model", "sequence", "cards"))
-    # Linearity is of a cluster that grows with its work: the tokens of a step grow with the cards.
-    steps = [_TOKENS_PER_STEP * count // cards[0] for count in cards]
-    rates = [_trained(machine, model, n, sequence, stack=stack, tokens=t) for n, t in zip(cards, steps, strict=True)]
-    return {f"linearity at {n}": rate / rates[0] for n, rate in zip(cards, rates, strict=True)}
+    # Linearity is of a cluster that grows with its work: the sequences of a step grow with the cards.
+    cards, batch = given["cards"], given["batch"]
+    rates = [_trained(given, stacks, count, batch * count // cards[0]) for count in cards]
+    return {f"linearity at {count}": rate / rates[0] for count, rate in zip(cards, rates, strict=True)}
 
 
 def _power(given: Given, stacks: Stacks) -> Values:
