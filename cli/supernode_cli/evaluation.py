@@ -15,16 +15,19 @@ from pydantic import BaseModel, ValidationError
 
 from supernode_api.names import API_VERSION
 from supernode_cli.defaults import on_machine
+from supernode_cli.failed import Failed, FailedError, fault_entries, servers_with_failures, untouched_failures
+from supernode_cli.inference_notes import inference_notes
 from supernode_cli.scenario import Machine, Scenario
 from supernode_dataplane.changed_profile import changed_profile
 from supernode_dataplane.errors import InvalidFigureError, ProfileNotFoundError
 from supernode_dataplane.figures import workload_performance
 from supernode_dataplane.inputs import Inputs, machine_inputs, solve_inputs, whole_server_ranks
+from supernode_dataplane.machine import ServerInput
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.stacks import stack_names
 from supernode_dataplane.state import MachineState, WorkloadResult
 
-__all__ = ["Evaluation", "ScenarioError", "evaluate", "parse_scenario"]
+__all__ = ["Evaluation", "ScenarioError", "evaluate", "parse_failed", "parse_scenario"]
 
 _NAME = "scenario"
 _KEY = f"default/{_NAME}"
@@ -56,6 +59,8 @@ class Evaluation:
     result: WorkloadResult
     given: Scenario
     """As written."""
+    notes: tuple[str, ...] = ()
+    """What of the scenario does not concern the workload, for people."""
 
     @property
     def performance(self) -> dict[str, Any]:
@@ -88,6 +93,19 @@ def parse_scenario(document: Mapping[str, Any]) -> Scenario:
     return scenario
 
 
+def parse_failed(document: Any) -> Failed:
+    """Return what has failed, as scenarios have it in ``machine.failed``; ScenarioError with the field there."""
+    if not isinstance(document, Mapping):
+        raise ScenarioError("", "is a mapping of what has failed, for example {planes: [0]}")
+    unknown = _unknown_key(Failed, document)
+    if unknown is not None:
+        raise unknown
+    try:
+        return Failed.model_validate(document)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
 def evaluate(document: Mapping[str, Any]) -> Evaluation:
     """Return what a machine makes of a scenario on its first servers; ScenarioError when it cannot run there."""
     given = parse_scenario(document)
@@ -106,14 +124,17 @@ def evaluate(document: Mapping[str, Any]) -> Evaluation:
         "metadata": {"name": _NAME},
         "spec": {"profile": profile.name, "superPodID": 0},
     }
-    faulty = _faulty_nodes(scenario.machine, profile)
-    inputs = machine_inputs(super_node, faulty, [workload], profile=profile)
+    broken = _broken(scenario.machine, profile)
+    inputs = machine_inputs(super_node, _faulty_nodes(broken), [workload], profile=profile)
     state, result = _solved(scenario.machine, inputs, nodes)
     if result.problem is not None:
         raise ScenarioError(result.problem.field.removeprefix("spec."), result.problem.message.removeprefix("spec."))
     if result.tokens_per_second <= 0:
         raise ScenarioError("machine.failed", result.waiting or "nothing moves on this machine")
-    return Evaluation(scenario, profile, nodes, workload, inputs, state, result, given)
+    beyond = untouched_failures(scenario.machine.failed, nodes)
+    notes = inference_notes(scenario, inputs.workloads[0].inference, profile)
+    notes = (beyond, *notes) if beyond else notes
+    return Evaluation(scenario, profile, nodes, workload, inputs, state, result, given, notes)
 
 
 def _solved(machine: Machine, inputs: Inputs, nodes: int) -> tuple[MachineState, WorkloadResult]:
@@ -144,40 +165,28 @@ def _profile(machine: Machine) -> Profile:
         raise ScenarioError(f"machine.figures.{error.figure}", str(error)) from None
 
 
-def _faulty_nodes(machine: Machine, profile: Profile) -> list[dict[str, Any]]:
+def _broken(machine: Machine, profile: Profile) -> tuple[ServerInput, ...]:
+    try:
+        return servers_with_failures(machine.failed, profile)
+    except FailedError as error:
+        raise ScenarioError(f"machine.failed.{error.field}", str(error)) from None
+
+
+def _faulty_nodes(broken: tuple[ServerInput, ...]) -> list[dict[str, Any]]:
     """Return ComputeNodes with what has failed; servers without faults need none."""
-    faults: dict[int, list[dict[str, Any]]] = {}
-    for number, plane in enumerate(machine.failed.planes):
-        _within(f"machine.failed.planes.{number}", plane, profile.planes, "planes")
-        for server in range(profile.servers):
-            faults.setdefault(server, []).append(_plane_fault(profile, plane))
-    for number, chip in enumerate(machine.failed.l1):
-        _within(f"machine.failed.l1.{number}.plane", chip.plane, profile.planes, "planes")
-        _within(f"machine.failed.l1.{number}.server", chip.server, profile.servers, "servers")
-        faults.setdefault(chip.server, []).append(_plane_fault(profile, chip.plane))
-    for number, die in enumerate(machine.failed.dies):
-        _within(f"machine.failed.dies.{number}.die", die.die, profile.dies_per_server, "dies in a server")
-        _within(f"machine.failed.dies.{number}.server", die.server, profile.servers, "servers")
-        faults.setdefault(die.server, []).append({"die": die.die})
     return [
-        {"spec": {"superNode": _NAME, "serverIndex": server, "faults": [_fault(i, f) for i, f in enumerate(entries)]}}
-        for server, entries in sorted(faults.items())
+        {
+            "spec": {
+                "superNode": _NAME,
+                "serverIndex": entry.server,
+                "faults": [
+                    {"name": f"fault-{number}", "level": "SeparateNPU", "code": "", **fault}
+                    for number, fault in enumerate(fault_entries(entry))
+                ],
+            }
+        }
+        for entry in broken
     ]
-
-
-def _plane_fault(profile: Profile, plane: int) -> dict[str, Any]:
-    if not profile.l1_chips:
-        raise ScenarioError("machine.failed", f"{profile.name} has no switch chips: its servers are meshed")
-    return {"l1": {"plane": plane}}
-
-
-def _fault(number: int, fault: dict[str, Any]) -> dict[str, Any]:
-    return {"name": f"fault-{number}", "level": "SeparateNPU", "code": "", **fault}
-
-
-def _within(field: str, number: int, count: int, what: str) -> None:
-    if number >= count:
-        raise ScenarioError(field, f"{number} is not there: the machine has {count} {what}, counted from 0")
 
 
 def _explain(error: ValidationError) -> ScenarioError:

@@ -32,6 +32,7 @@ _TIMES = ("tpot_ms", "ttft_ms", "tokens_per_second")
 @click.argument("phase", type=click.Choice(_PHASES))
 @click.option("--model", required=True, help="Name in the catalogue.")
 @click.option("--machine", default="cloudmatrix-384", show_default=True, help="Hardware profile.")
+@click.option("--failed", help="What has failed, as machine.failed of a scenario: '{planes: [0]}'.")
 @click.option("--stack", help="Software stack; else the machine's.")
 @click.option("--cards", type=click.IntRange(1, 65536), help="Packages; else the whole machine.")
 @click.option(

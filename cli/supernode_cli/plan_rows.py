@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supernode_cli.errors import CliError
+from supernode_cli.plan_failures import machine_left, with_failures
 from supernode_cli.plan_scenario import Document, inference_scenario, training_scenario
 from supernode_cli.sources import sources_of
 from supernode_dataplane.architecture import Architecture
@@ -24,7 +25,7 @@ from supernode_dataplane.planning_inference import (
     layout_deployment,
     plan_inference,
 )
-from supernode_dataplane.profile import Profile, load_profile
+from supernode_dataplane.profile import Profile
 from supernode_dataplane.stacks import Stack, load_stack
 
 __all__ = ["Planned", "planned"]
@@ -64,9 +65,9 @@ class Planned:
 def planned(phase: str, wanted: dict[str, Any], top: int) -> Planned:
     """Return the best layouts of a phase; ``wanted`` are the options of the command.
 
-    Raises DataplaneError for a name that is not known, CliError for cards that the machine does not have.
+    Raises DataplaneError for a name that is not known, CliError for cards or failures that the machine does not have.
     """
-    profile = load_profile(wanted["machine"])
+    profile = machine_left(wanted["machine"], wanted["failed"])
     stack, model = load_stack(wanted["stack"] or default_stack(profile)), load_model(wanted["model"])
     if phase == "training":
         return _training(profile, stack, model, wanted, top)
@@ -89,7 +90,7 @@ def planned(phase: str, wanted: dict[str, Any], top: int) -> Planned:
         rows,
         legal,
         [_rejection(entry) for entry in rejected],
-        scenario,
+        with_failures(scenario, wanted["failed"], profile),
         words,
         _ORDER[wanted["objective"]],
         sources_of(profile.name, [stack.name]),
@@ -204,6 +205,7 @@ def _training(profile: Profile, stack: Stack, model: Architecture, wanted: dict[
         if plan.tokens_per_second < demand
     ]
     sources = sources_of(profile.name, [stack.name])
+    scenario = with_failures(scenario, wanted["failed"], profile)
     return Planned(rows, found.fitting, rejected, scenario, stack.name, _ORDER[wanted["objective"]], sources)
 
 

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from supernode_cli.defaults import stack_words
 from supernode_cli.evaluation import Evaluation
 from supernode_cli.goodput import Assumption, TrainingGoodput, training_goodput
 from supernode_cli.published import published
+from supernode_cli.remaining import remaining
 from supernode_cli.sources import sources_of
 from supernode_cli.steps import Part, memory_parts, step_parts
 from supernode_dataplane.baseline import ratio_to_baseline
@@ -185,6 +186,7 @@ def report_evaluation(evaluation: Evaluation) -> Report:
             **many,
             "servers in use": f"{nodes} of {profile.servers}",
             "dies in use": f"{nodes * profile.dies_per_server} of {profile.dies}",
+            **remaining(profile, evaluation.inputs, state),
         },
         figures=_machine_figures(profile, state),
     )
@@ -192,6 +194,7 @@ def report_evaluation(evaluation: Evaluation) -> Report:
     reliability = evaluation.scenario.reliability
     goodput = training_goodput(evaluation.result, reliability) if evaluation.scenario.training is not None else None
     workload = _workload(profile, evaluation.result, evaluation.workload, stack=words, goodput=goodput)
+    workload = replace(workload, notes=(*workload.notes, *evaluation.notes))
     sources = sources_of(profile.name, [evaluation.workload["spec"]["stack"]], evaluation.scenario.machine.figures)
     return Report(machine, (workload,), state.digest, state.version, sources=sources)
 

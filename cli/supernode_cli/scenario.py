@@ -20,13 +20,11 @@ from pydantic import ConfigDict, Field, JsonValue, StringConstraints
 
 from supernode_api.common import ApiModel
 from supernode_api.workload import MAX_CONFIG_CHARACTERS, Parallelism, Training
+from supernode_cli.failed import Failed
 from supernode_cli.scenario_inference import ScenarioInference
 
 __all__ = [
-    "DiePlace",
-    "Failed",
     "GradientType",
-    "L1Place",
     "Machine",
     "OptimizerSharding",
     "Recompute",
@@ -39,7 +37,6 @@ __all__ = [
 
 _STRICT = ConfigDict(extra="forbid")
 Name = Annotated[str, StringConstraints(min_length=1, max_length=63)]
-Plane = Annotated[int, Field(ge=0, le=31)]
 
 
 class OptimizerSharding(StrEnum):
@@ -63,37 +60,6 @@ class Recompute(StrEnum):
     AUTO = "auto"
     NONE = "none"
     FULL = "full"
-
-
-class L1Place(ApiModel):
-    """One L1 switch chip."""
-
-    model_config = _STRICT
-    server: int = Field(ge=0, le=1023, description="Server, counted from 0.")
-    plane: Plane = Field(description="Plane of the chip.")
-
-
-class DiePlace(ApiModel):
-    """One die."""
-
-    model_config = _STRICT
-    server: int = Field(ge=0, le=1023, description="Server, counted from 0.")
-    die: int = Field(ge=0, le=63, description="Die of the server, counted from 0.")
-
-
-class Failed(ApiModel):
-    """What does not work."""
-
-    model_config = _STRICT
-    planes: Annotated[list[Plane], Field(max_length=32)] = Field(
-        default_factory=list, description="Planes of the bus that have failed as a whole."
-    )
-    l1: Annotated[list[L1Place], Field(max_length=1024)] = Field(
-        default_factory=list, description="L1 switch chips that have failed."
-    )
-    dies: Annotated[list[DiePlace], Field(max_length=1024)] = Field(
-        default_factory=list, description="Dies that have failed."
-    )
 
 
 class Machine(ApiModel):
