@@ -15,7 +15,9 @@ from supernode_dataplane.errors import (
     ModelNotFoundError,
     ProfileNotFoundError,
 )
+from supernode_dataplane.failures import Failures, failed_servers
 from supernode_dataplane.inputs import Inputs, check_workload, machine_inputs, solve_inputs, whole_server_ranks
+from supernode_dataplane.optics import Optics, optics_of
 from supernode_dataplane.profile import Profile, load_profile, profile_names
 from supernode_dataplane.solving import MODEL_VERSION, solve
 from supernode_dataplane.state import DeviceState, FabricState, MachineState, Problem, WorkloadResult
@@ -25,21 +27,25 @@ __all__ = [
     "DataplaneError",
     "DeviceState",
     "FabricState",
+    "Failures",
     "Inputs",
     "InvalidModelError",
     "MachineState",
     "ModelError",
     "ModelNotFoundError",
+    "Optics",
     "Problem",
     "Profile",
     "ProfileNotFoundError",
     "WorkloadResult",
     "baseline_ratio",
     "check_workload",
+    "failed_servers",
     "load_model",
     "load_profile",
     "machine_inputs",
     "model_names",
+    "optics_of",
     "profile_names",
     "ratio_to_baseline",
     "solve",
