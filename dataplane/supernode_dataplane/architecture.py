@@ -244,6 +244,23 @@ class LayerGroup:
         """Return the parameters of one layer, its two norms included."""
         return self.attention.parameters(hidden) + self.feed_forward.parameters(hidden) + 2 * hidden
 
+    def element_values(self, hidden: int, tensor: F, *, sequence_parallel: bool = False, sorts: bool = False) -> F:
+        """Return the values that element-wise operators read and write for a token, on one die of a tensor group.
+
+        The group splits what belongs to a head or to a column of the feed-forward block: rotation, quantisation or
+        copy of the core's result, activation. Norms, residuals, casts of the hidden state, and sorting a token's copies
+        by expert (``sorts``) are every die's own work on all tokens, unless the tokens are split for them.
+        """
+        attention, block = self.attention, self.feed_forward
+        whole = 8.0 * hidden + 2.0 * (attention.q_lora + attention.kv_lora)
+        if sorts:
+            whole += 2.0 * (1 + block.top_k) * hidden
+        heads = 2.0 * attention.heads * (attention.head_dim + attention.value_dim)
+        columns = 3.0 * (block.width + block.top_k * block.expert_width + block.shared_width)
+        keys = 2.0 * attention.kv_heads * attention.head_dim
+        split = (heads + columns) / tensor + keys / _at_most(tensor, attention.kv_heads)
+        return split + (whole / tensor if sequence_parallel else whole)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:

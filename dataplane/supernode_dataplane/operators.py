@@ -134,23 +134,13 @@ def head_work(pool: Pool, tokens: Number) -> Work:
 
 
 def vector_values(pool: Pool, group: LayerGroup) -> Number:
-    """Return the values that a layer's element-wise operators read and write for a token, on one rank of its group.
+    """Return the values that a layer's element-wise operators read and write for a token, on one die of its group.
 
-    A tensor group splits what belongs to a head or to a column of the feed-forward block: rotation, quantisation of the
-    core's result, activation. Norms, residuals and quantisation of the hidden state run on every rank in full unless
-    the tokens are split for them (sequence parallel), and so does sorting a token's copies by expert where experts
-    stay inside the group.
+    Kernels that send tokens to experts sort them as well; where experts stay inside the group, sorting is extra.
     """
-    hidden, attention, block = pool.architecture.hidden, group.attention, group.feed_forward
-    whole = 8.0 * hidden + 2.0 * (attention.q_lora + attention.kv_lora)
-    if pool.sequence_parallel:
-        whole = whole / pool.tensor
-    if block.is_moe and not _spread(pool):
-        whole = whole + 2.0 * (1 + block.top_k) * hidden
-    heads = 2.0 * attention.heads * (attention.head_dim + attention.value_dim)
-    keys = 2.0 * attention.kv_heads * attention.head_dim / at_most(pool.tensor, float(attention.kv_heads))
-    columns = 3.0 * (block.width + block.top_k * block.expert_width + block.shared_width)
-    return whole + keys + (heads + columns) / pool.tensor
+    sorts = group.feed_forward.is_moe and not _spread(pool)
+    split = pool.sequence_parallel
+    return group.element_values(pool.architecture.hidden, pool.tensor, sequence_parallel=split, sorts=sorts)
 
 
 def vector_seconds(pool: Pool, group: LayerGroup, tokens: Number, share: float = 1.0) -> Number:

@@ -43,6 +43,8 @@ class LayerShare:
     """Kept for the backward pass; of the die with the hottest experts."""
     kept_bytes: float
     """Kept where the layer is recomputed: its input."""
+    vector_values: float
+    """Values that element-wise operators read and write for a token, forward, its tokens split (sequence parallel)."""
     plain: bool
     """No routed experts: one roofline for the whole layer."""
     collectives: int
@@ -76,6 +78,7 @@ def _share(spec: TrainingSpec, kind: LayerGroup) -> LayerShare:
         attention_flops=tokens * attention.causal_core_flops(float(spec.sequence_length)) / tp,
         activation_bytes=_activation_bytes(spec, attention, block, tokens / tp),
         kept_bytes=RECOMPUTED_BYTES * tokens * hidden / tp,
+        vector_values=kind.element_values(hidden, float(tp), sequence_parallel=True, sorts=block.is_moe),
         plain=not block.is_moe,
         collectives=2 if block.is_moe and not block.shared_width else 4,
         exchange_bytes=copies * hidden * WEIGHT_BYTES,

@@ -34,7 +34,7 @@ class Stack:
     hbm_efficiency: float
     """Share of the HBM bandwidth at which weights are read."""
     vector_seconds: float
-    """Vector work of a layer (norms, rotation, quantisation, routing), seconds per token and hidden value."""
+    """Vector work of a layer (norms, rotation, quantisation, routing), seconds per token and value read or written."""
     layer_seconds: float
     """Fixed cost of a layer in a step: launches, or gaps of a captured graph."""
     host_seconds: float
@@ -65,7 +65,7 @@ class Stack:
     training_gemm_efficiency: float
     """Share of the BF16 peak that products reach in training."""
     training_vector_seconds: float
-    """Vector work of a layer's forward pass in training, seconds per token and hidden value; twice that backward."""
+    """Vector work of a forward pass in training, seconds per token and value read or written; twice that backward."""
     vector_core_bytes_per_second: float
     """What one vector core copies to another server."""
     two_streams: bool = True

@@ -143,6 +143,8 @@ def plan_training(profile: Profile, spec: TrainingSpec, dies: int, stack: Stack 
     head = 2.0 * tokens * model.head_parameters / tp
     head_bytes = WEIGHT_BYTES * model.head_parameters / tp
     turns = 1.0 + GEMM_BACKWARD_RATIO
+    # Softmax and cross entropy read and write the logits as an activation does its columns: three values each.
+    entropy = 3.0 * tokens * model.vocab / tp * stack.training_vector_seconds
     return Plan(
         spec=spec,
         data=data,
@@ -151,7 +153,7 @@ def plan_training(profile: Profile, spec: TrainingSpec, dies: int, stack: Stack 
         counts=stage_kinds(spec),
         kinds=tuple(_layer_cost(profile, spec, share, stack) for share in layer_shares(spec)),
         memory=memory,
-        head=_roofline(profile, stack, head * turns, 0.0, head_bytes * turns),
+        head=_roofline(profile, stack, head * turns, 0.0, head_bytes * turns, vector=entropy * turns),
         stack=stack,
         fixed_seconds=stack.layer_seconds,
         optimizer_seconds=optimizer_bytes / (profile.hbm_bytes_per_second_per_die * HBM_EFFICIENCY),
@@ -168,7 +170,7 @@ def _layer_cost(profile: Profile, spec: TrainingSpec, share: LayerShare, stack: 
     ratio, gradient = GEMM_BACKWARD_RATIO, spec.gradient_bytes
     moved = WEIGHT_BYTES * share.gemm_parameters + 2.0 * share.activation_bytes
     tokens = spec.sequence_length * spec.micro_batch_size / spec.context
-    vector = tokens * spec.model.hidden / spec.tensor * stack.training_vector_seconds
+    vector = tokens * share.vector_values * stack.training_vector_seconds
     forward = _roofline(profile, stack, share.gemm_flops, share.attention_flops, moved, vector=vector)
     backward = _roofline(
         profile,
