@@ -80,7 +80,12 @@ class ApiModel(BaseModel):
     """Base of all API structs: camelCase on the wire, snake_case in Python, unknown fields ignored as pruning does."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, use_enum_values=False
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        use_enum_values=False,
+        defer_build=True,  # a validator is built when its model is first used: most programs use a few of them
     )
     cel_rules: ClassVar[tuple[Rule, ...]] = ()
     atomic: ClassVar[bool] = False

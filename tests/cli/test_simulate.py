@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -143,14 +140,3 @@ def test_no_value_anywhere_ends_in_a_traceback(tmp_path: Path, field: str, value
     status, out, err = run(tmp_path, changed(**{field: value}))
     assert status in (0, 2), (status, out, err)
     assert (status == 0) == bool(out)
-
-
-def test_it_answers_in_under_a_second_of_processor_time_from_a_cold_start(tmp_path: Path) -> None:
-    file = tmp_path / "scenario.yaml"
-    file.write_text(yaml.safe_dump(SCENARIO), encoding="utf-8")
-    command = [sys.executable, "-m", "supernode_cli.main", "simulate", "-f", str(file)]
-    before = os.times()
-    subprocess.run(command, check=True, capture_output=True)
-    after = os.times()
-    used = after.children_user + after.children_system - before.children_user - before.children_system
-    assert used < 5  # a gross regression only: bench/ holds the budget of 1 s
