@@ -179,7 +179,8 @@ def untouched_failures(failed: Failed, nodes: int) -> str:
     if not beyond:
         return ""
     shown = ", ".join(str(server) for server in beyond[:8]) + (", ..." if len(beyond) > 8 else "")
-    return f"failures on servers {shown} do not touch it: it is on servers 0 to {nodes - 1}"
+    servers = "server" if len(beyond) == 1 else "servers"
+    return f"failures on {servers} {shown} do not touch it: it is on servers 0 to {nodes - 1}"
 
 
 def fault_entries(entry: ServerInput) -> list[dict[str, Any]]:

@@ -72,7 +72,7 @@ def test_a_failure_elsewhere_changes_nothing_and_the_answer_says_so(tmp_path: Pa
     assert found.result.tokens_per_second == evaluate(SCENARIO).result.tokens_per_second
     _, out, _ = invoke("simulate", "-f", written(tmp_path, failing(dies=[{"server": 47, "die": 3}])), "-o", "json")
     (workload,) = json.loads(out)["workloads"]
-    assert any("servers 47 do not touch it: it is on servers 0 to 19" in note for note in workload["notes"])
+    assert any("on server 47 do not touch it: it is on servers 0 to 19" in note for note in workload["notes"])
     inside = evaluate(
         failing(uplinks=[{"server": 19, "plane": 0, "port": 1}], planes=[3], l2=[{"plane": 0, "chip": 0}])
     )
