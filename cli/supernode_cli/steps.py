@@ -22,6 +22,8 @@ _WORDS: Final = {
     "combine": "combine from experts",
     "exchange": "exchange with experts",
     "waiting": "waiting for the slowest rank",
+    "experts": "waiting for experts on other dies",
+    "ring": "context rings, not hidden",
     "head": "output head",
     "draft": "draft tokens",
     "host": "host",

@@ -24,6 +24,7 @@ from supernode_dataplane.decode import DecodeStep, decode_step
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.exchange import gather_seconds
 from supernode_dataplane.numeric import Number, at_least, at_most
+from supernode_dataplane.operators import head_work
 from supernode_dataplane.prefill import PrefillStep, prefill_step
 from supernode_dataplane.split import split_decode_step
 from supernode_dataplane.stages import pool_stages
@@ -69,9 +70,11 @@ def prompt_phase(
     if pool.pipeline == 1:
         step = _ring_prefill(pool, tokens, context, sequences, filled, cached)
         return PromptPhase(step, step.seconds)
-    stages, parts = float(pool.pipeline), _Parts()
+    stages, parts, head = float(pool.pipeline), _Parts(), head_work(pool, sequences)
     for stage in pool_stages(pool):
         step = _ring_prefill(stage.pool, tokens, context, sequences, filled, cached)
+        if not stage.last:
+            step = replace(step, flops=step.flops - head.flops, hbm_bytes=step.hbm_bytes - head.hbm_bytes)
         parts.add(step, stage.count, last=stage.last)
     latency = parts.seconds + (stages - 1.0) * _hop_seconds(pool, tokens / pool.context)
     return PromptPhase(

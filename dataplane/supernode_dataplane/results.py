@@ -91,7 +91,8 @@ def _training(profile: Profile, common: WorkloadResult, run: TrainingRun) -> Wor
 
 def _inference(common: WorkloadResult, run: InferenceRun, rates: Rates) -> WorkloadResult:
     step = rates.decode if rates.decode is not None else rates.prefill
-    fullest = max(rates.pools.values(), key=lambda pool: pool.used_bytes)
+    sides = [side for pool in rates.pools.values() for side in (pool, pool.experts) if side is not None]
+    fullest = max(sides, key=lambda side: float(side.used_bytes))
     return replace(
         common,
         tokens_per_step=run.deployment.plan.tokens_per_request,
