@@ -65,6 +65,7 @@ def _served(path: str, flags: dict[str, Any], slo_ttft: float | None, slo_tpot: 
     from supernode_cli.scenario_files import read_document
     from supernode_cli.serving_deployment import served_scenario
     from supernode_cli.serving_engine import EngineFlags, engine_of, serve
+    from supernode_cli.serving_errors import serving_errors
     from supernode_cli.serving_load import LoadFlags, read_load, with_scenario
     from supernode_cli.serving_report import serving_document
 
@@ -87,4 +88,5 @@ def _served(path: str, flags: dict[str, Any], slo_ttft: float | None, slo_tpot: 
         concurrency=served.clients,
     )
     result = serve(served, load.requests, engine)
-    return serving_document(served, load, result, slo_ttft_seconds=slo_ttft, slo_tpot_seconds=slo_tpot)
+    errors = serving_errors(served, load.requests, lambda moved, requests: serve(moved, requests, engine))
+    return serving_document(served, load, result, errors=errors, slo_ttft_seconds=slo_ttft, slo_tpot_seconds=slo_tpot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -160,6 +161,8 @@ def _group(served: ServedScenario, found: RolePool, requests: Requests, choice: 
         max_running=min(blocks, choice.running.get(found.role) or blocks),
         prefill="unchunked" if choice.chunk is None else "chunked",
         step_tokens=step_tokens,
+        # A prompt is read by one group, which has its part of the budget and no more.
+        prompt_tokens=choice.chunk,
         groups=groups if choice.group_queues else 1,
         gather_steps=choice.gather_steps,
         reserve=choice.reserve,
@@ -169,7 +172,7 @@ def _group(served: ServedScenario, found: RolePool, requests: Requests, choice: 
         pool,
         # What a decode step meets: contexts weighted by the tokens that are generated over them.
         context=float((inputs + outputs / 2) @ outputs / outputs.sum()),
-        prompt_tokens=float(inputs.mean()),
+        prompt_tokens=min(float(inputs.mean()), float(choice.chunk or math.inf)),
     )
     return Group(model=steps, engine=engine, instances=found.instances, routing=choice.routing)
 

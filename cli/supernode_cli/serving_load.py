@@ -82,6 +82,8 @@ class ServingLoad:
 
     requests: Requests
     source: str
+    notes: tuple[str, ...] = ()
+    """What to know about it, for people."""
 
 
 def read_load(flags: LoadFlags, *, input_tokens: int, output_tokens: int, concurrency: int | None) -> ServingLoad:
@@ -211,7 +213,19 @@ def _generated(flags: LoadFlags, input_tokens: int, output_tokens: int, concurre
     inputs = preset.inputs if preset is not None else _length("--input-tokens", flags.input_tokens, input_tokens)
     outputs = preset.outputs if preset is not None else _length("--output-tokens", flags.output_tokens, output_tokens)
     requests = generate(count, arrivals=arrivals, inputs=inputs, outputs=outputs, seed=flags.seed)
-    return ServingLoad(requests, f"{_words(arrivals)}, {_lengths(flags, inputs, outputs)}, seed {flags.seed}")
+    words = f"{_words(arrivals)}, {_lengths(flags, inputs, outputs)}, seed {flags.seed}"
+    return ServingLoad(requests, words, _few(count, arrivals, given=flags.prompts is not None))
+
+
+def _few(count: int, arrivals: OpenLoop | ClosedLoop | AtOnce, *, given: bool) -> tuple[str, ...]:
+    """Return a note where the load ends before all clients have asked."""
+    if not isinstance(arrivals, ClosedLoop) or count >= arrivals.concurrency:
+        return ()
+    which = f"{count:,} requests" if given else f"{count:,} requests, as many as are sent without --prompts,"
+    return (
+        f"{which} are fewer than the {arrivals.concurrency:,} clients: so many never run at once; "
+        f"give --prompts {2 * arrivals.concurrency} or more",
+    )
 
 
 def _arrivals(flags: LoadFlags) -> OpenLoop | ClosedLoop | AtOnce | None:

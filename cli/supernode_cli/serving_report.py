@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from supernode_cli.machines import figure
 from supernode_cli.serving_deployment import ServedScenario
 from supernode_cli.serving_load import ServingLoad
+from supernode_cli.sources import source_words, sources_of
 from supernode_dataplane.serving import GroupUse, ServingResult
 from supernode_dataplane.solving import MODEL_VERSION
 
@@ -33,10 +35,14 @@ def serving_document(
     load: ServingLoad,
     result: ServingResult,
     *,
+    errors: Mapping[str, float | None],
     slo_ttft_seconds: float | None,
     slo_tpot_seconds: float | None,
 ) -> dict[str, Any]:
-    """Return the figures of a served load: seconds, tokens, and shares from 0 to 1; None where nothing was measured."""
+    """Return the figures of a served load: seconds, tokens, and shares from 0 to 1; None where nothing was measured.
+
+    ``errors`` are the expected ones of the means and of the rate, in percent.
+    """
     requests, cards = load.requests, served.cards
     document: dict[str, Any] = {
         "deployment": {
@@ -64,8 +70,10 @@ def serving_document(
         "prefixHitShare": result.prefix_hit_share,
         "preemptions": int(result.preemptions.sum()),
         "pools": [_pool(served, use) for use in result.groups],
-        "notes": list(served.notes),
+        "expectedErrorPercent": dict(errors),
+        "notes": [*served.notes, *load.notes],
         "model": {"version": MODEL_VERSION},
+        "sources": sources_of(served.profile.name, [served.stack]),
     }
     if slo_ttft_seconds is not None or slo_tpot_seconds is not None:
         document["goodput"] = _goodput(result, cards, slo_ttft_seconds, slo_tpot_seconds)
@@ -77,16 +85,20 @@ def print_serving(document: dict[str, Any], console: Console) -> None:
     from rich.text import Text
 
     deployment, load = document["deployment"], document["load"]
-    head = f"  {deployment['mode']}, {deployment['cards']:g} packages of {deployment['profile']}, {deployment['stack']}"
+    cards = f"{deployment['cards']:g} {'package' if deployment['cards'] == 1 else 'packages'}"
+    head = f"  {deployment['mode']}, {cards} of {deployment['profile']}, {deployment['stack']}"
     console.print(Text.assemble((deployment["model"], "bold"), head))
     lengths = f"{load['inputTokensMean']:,.0f} tokens in and {load['outputTokensMean']:,.0f} out on average"
-    console.print(Text(f"  {load['requests']:,} requests, {lengths}: {load['source']}", style="dim"))
+    count = "1 request" if load["requests"] == 1 else f"{load['requests']:,} requests"
+    console.print(Text(f"  {count}, {lengths}: {load['source']}", style="dim"))
     latency = _table("", *_SHARES)
     for key, label in _LABELS.items():
-        latency.add_row(label, *(_seconds(document["latency"][key][share]) for share in _SHARES))
+        mean, *shares = (_seconds(document["latency"][key][share]) for share in _SHARES)
+        latency.add_row(label, mean + _error(document, key), *shares)
     console.print(latency)
     console.print(_figures(document))
-    names = [f"{use['name']} ({use['instances']} x {use['diesPerInstance']} dies)" for use in document["pools"]]
+    dies = ["1 die" if use["diesPerInstance"] == 1 else f"{use['diesPerInstance']} dies" for use in document["pools"]]
+    names = [f"{use['name']} ({use['instances']} x {size})" for use, size in zip(document["pools"], dies, strict=True)]
     pools = _table("pools", *names)
     for label, key in (
         ("time in prefill", "prefillShare"),
@@ -101,12 +113,20 @@ def print_serving(document: dict[str, Any], console: Console) -> None:
     console.print(pools)
     for note in document["notes"]:
         console.print(Text(f"  {note}", style="dim"))
+    console.print(Text("+-: expected error of a mean; a rate without one is that of the arrivals", style="dim"))
     console.print(Text(f"figures: model {document['model']['version']}", style="dim"))
+    console.print(Text(source_words(document["sources"]), style="dim"))
+
+
+def _error(document: dict[str, Any], key: str) -> str:
+    error = document["expectedErrorPercent"].get(key)
+    return "" if error is None else f" +-{error:.0f} %"
 
 
 def _figures(document: dict[str, Any]) -> Table:
     throughput, table = document["throughput"], _table("", "")
-    table.add_row("tokens/s per card", figure(throughput["tokensPerSecondPerCard"]))
+    error = _error(document, "tokensPerSecond")
+    table.add_row("tokens/s per card", figure(throughput["tokensPerSecondPerCard"]) + error)
     table.add_row("tokens/s", figure(throughput["tokensPerSecond"]))
     table.add_row("prompt tokens/s", figure(throughput["inputTokensPerSecond"]))
     table.add_row("requests/s", figure(throughput["requestsPerSecond"]))

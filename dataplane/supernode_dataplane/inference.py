@@ -96,13 +96,13 @@ def inference_point(spec: InferenceSpec) -> InferencePoint:
             capacity=capacity, fits=fits,
         )  # fmt: skip
     prompts = _need(spec.prefill, "prefill") if spec.mode == "Disaggregated" else replace(pool, streams=pool.streams)
-    batch, once = _prompt(spec, prompts)
+    batch, once, among = _prompt(spec, prompts)
     request_seconds = batch.seconds / (spec.prompts * prompts.groups)
     decode_seconds = per_token * spec.output_tokens / running
     if spec.mode == "Colocated":
         requests = 1.0 / (request_seconds + decode_seconds)
         decode_share, prefill_share = requests * decode_seconds, requests * request_seconds
-        tpot = (running / requests - once) / spec.output_tokens
+        tpot = (running / requests - among) / spec.output_tokens
         cards, ttft = pool.cards, once
     else:
         requests = at_most(1.0 / request_seconds, 1.0 / decode_seconds)
@@ -128,7 +128,7 @@ def _prefill_only(spec: InferenceSpec) -> InferencePoint:
     new = spec.prompts * spec.input_tokens * (1.0 - spec.cached_share)
     capacity = capacity_of(pool, spec.input_tokens, tokens_in_flight=new, memory_fraction=spec.memory_fraction)
     fits = capacity.sequences >= spec.prompts
-    batch, once = _prompt(spec, pool)
+    batch, once, _ = _prompt(spec, pool)
     rate = choose(fits, spec.prompts * spec.input_tokens * pool.groups / batch.seconds, 0.0)
     return InferencePoint(
         tokens_per_second=rate, prompt_tokens_per_second=rate, cards=pool.cards, ttft_seconds=once, tpot_seconds=0.0,
@@ -136,15 +136,19 @@ def _prefill_only(spec: InferenceSpec) -> InferencePoint:
     )  # fmt: skip
 
 
-def _prompt(spec: InferenceSpec, pool: Pool) -> tuple[PrefillStep, Number]:
-    """Return a full batch, and the time to the first token of a prompt that is alone in its group."""
+def _prompt(spec: InferenceSpec, pool: Pool) -> tuple[PrefillStep, Number, Number]:
+    """Return a full batch, and the time to the first token of one prompt: in an idle pool, and while all groups read.
+
+    A prompt is one group's; its experts are everybody's, and have less to do while the other groups wait.
+    """
     cached = spec.input_tokens * spec.cached_share
     new = spec.input_tokens - cached
     load = transfer_seconds(pool, cached, spec.cache_bytes_per_second)
     context = cached + new / 2.0
     batch = prompt_phase(pool, new * spec.prompts, context, spec.prompts, cached=cached * spec.prompts).step
-    alone = prompt_phase(pool, new, context, cached=cached)
-    return replace(batch, seconds=batch.seconds + load * spec.prompts), alone.latency_seconds + load
+    alone = prompt_phase(pool, new, context, filled=1.0 / pool.groups, cached=cached).latency_seconds + load
+    among = prompt_phase(pool, new, context, cached=cached).latency_seconds + load
+    return replace(batch, seconds=batch.seconds + load * spec.prompts), alone, among
 
 
 def _need(pool: Pool | None, role: str) -> Pool:

@@ -200,7 +200,7 @@ def _decode(pool: Pool, dies: int, goal: InferenceGoal) -> InferenceLayout | Rej
 
 def _prefill(pool: Pool, dies: int, goal: InferenceGoal) -> InferenceLayout | Rejected:
     tokens = float(goal.input_tokens)
-    alone = float(prefill_step(pool, tokens, tokens / 2, 1.0).seconds)
+    alone = float(prefill_step(pool, tokens, tokens / 2, 1.0, filled=1.0 / pool.groups).seconds)
     fractions = goal.memory_fraction
     prompts = _batches(pool, goal, _MOST_PROMPTS)
     capacity = capacity_of(pool, tokens, tokens_in_flight=tokens * prompts, memory_fraction=fractions)

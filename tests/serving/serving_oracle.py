@@ -199,10 +199,11 @@ class Server:
                 self.waited += bool(self.heads() and self.decoders)
         else:
             self.preempt()
+            most = self.engine.prompt_tokens or budget
             budget -= self.query * sum(seq.to_read == 0 for seq in self.running)
             for seq in self.running:
                 if seq.to_read and budget > 0:
-                    new = min(seq.to_read - seq.read, budget)
+                    new = min(seq.to_read - seq.read, budget, most)
                     self.chunks.append((seq, new))
                     budget -= new
             while budget > 0 and self.waiting and self.fits(self.waiting[0]):
@@ -210,8 +211,8 @@ class Server:
                 new, _ = self.prefill_of(seq)
                 self.admit(seq)
                 if new:
-                    self.chunks.append((seq, min(new, budget)))
-                    budget -= min(new, budget)
+                    self.chunks.append((seq, min(new, budget, most)))
+                    budget -= min(new, budget, most)
                 else:
                     budget -= self.query
             self.decoders = [seq for seq in self.running if seq.to_read == 0]

@@ -70,6 +70,7 @@ def groups(draw: st.DrawFn, longest: int) -> Group:
         max_running=draw(st.integers(1, 6)),
         prefill=prefill,
         step_tokens=draw(st.integers(1, 40)),
+        prompt_tokens=draw(st.sampled_from([None, 1, 3, 8, 20])),
         groups=draw(st.sampled_from([1, 1, 2, 3])) if prefill == "unchunked" else 1,
         gather_steps=draw(st.sampled_from([0, 1, 5, 30])),
         reserve=draw(st.sampled_from(["prompt", "prompt", "output"])),

@@ -9,8 +9,8 @@ first step that ends at or after its arrival). At the end of a run the scheduler
    next step are free beside what the running sequences need for theirs, and the step has tokens left. Are there prompts
    to read, the step does nothing else. If not, all sequences decode. Data-parallel groups admit each from its own
    queue; while sequences decode, prompts may wait until every group has one.
-   Chunked: sequences that decode take their query tokens of the budget, then the prompt that is under way, then
-   admissions as above. One step does it all. Blocks are taken for the whole prompt at its admission.
+   Chunked: sequences that decode take their query tokens of the budget, then the prompts that are under way, then
+   admissions as above, none more than its group's part. One step does it all. Blocks are taken for whole prompts.
 2. Before sequences decode, while their blocks do not suffice: the one admitted last goes back to the front of the queue
    and loses its blocks.
 
@@ -106,7 +106,7 @@ class Instance:
     """
 
     __slots__ = ("_admissions", "_admitted", "_arrived", "_chunked", "_decoders", "_engine", "_events",
-                 "_group_tokens", "_groups", "_home", "_jobs", "_ledger", "_memory", "_number", "_partial",
+                 "_group_tokens", "_groups", "_home", "_jobs", "_ledger", "_memory", "_number", "_partials",
                  "_prompt_tokens", "_query", "_run", "_times", "_waited", "end", "load", "meter")  # fmt: skip
 
     def __init__(
@@ -128,7 +128,7 @@ class Instance:
         self._admitted = 0
         self._number = 0  # of admissions so far
         self._admissions: list[tuple[int, int]] = []  # (number, request), the last one last; some have left since
-        self._partial: _Chunk | None = None  # the prompt that is under way: new is 0, cached is what it has read
+        self._partials: dict[int, _Chunk] = {}  # prompts under way, by admission: new is 0, cached is what is read
         self._prompt_tokens = 0  # of admitted sequences that do not decode yet
         # When decoding sequences gave their last token: [time, how many], in the order of admission.
         self._events: list[list[float]] = []
@@ -189,9 +189,9 @@ class Instance:
         request, jobs, ledger = chunk.request, self._jobs, self._ledger
         read = chunk.cached + chunk.new * steps
         if read < chunk.length:
-            self._partial = _Chunk(request, 0, read, chunk.length)
+            self._partials[request] = _Chunk(request, 0, read, chunk.length)
             return False
-        self._partial = None
+        self._partials.pop(request, None)
         self._prompt_tokens -= chunk.length
         jobs.done[request] += 1
         if ledger.first[request] < 0:
@@ -256,10 +256,11 @@ class Instance:
     def _plan_mixed(self, now: float) -> _Run | None:
         chunks: list[_Chunk] = []
         self._preempt()
-        left = self._engine.step_tokens - self._query * self._decoders.count
-        if self._partial is not None and left > 0:
-            partial = self._partial
-            partial.new = min(partial.length - partial.cached, left)
+        left, most = self._engine.step_tokens - self._query * self._decoders.count, self._engine.chunk_tokens
+        for partial in self._partials.values():
+            if left <= 0:
+                break
+            partial.new = min(partial.length - partial.cached, left, most)
             chunks.append(partial)
             left -= partial.new
         group = self._groups[0]
@@ -268,28 +269,26 @@ class Instance:
             if chunk is None:
                 left -= self._query
             else:
-                chunk.new = min(chunk.new, left)
+                chunk.new = min(chunk.new, left, most)
                 chunks.append(chunk)
                 left -= chunk.new
-        if not chunks and not self._decoders.count:
-            return None
         decoding = self._decoders.count > 0
-        return self._make_run(now, chunks, decoding=decoding)
+        return self._make_run(now, chunks, decoding=decoding, full=left <= 0) if chunks or decoding else None
 
-    def _make_run(self, now: float, chunks: list[_Chunk], *, decoding: bool) -> _Run:
-        decoders = self._decoders
+    def _make_run(self, now: float, chunks: list[_Chunk], *, decoding: bool, full: bool = False) -> _Run:
+        decoders, tokens, pairs, growth, steps = self._decoders, 0, 0, 0, 1
         batch = decoders.count if decoding else 0
-        tokens, pairs, steps = 0, 0, 1
         for chunk in chunks:
             tokens += chunk.new
             pairs += attention_pairs(chunk.new, chunk.cached)
+            growth += chunk.new * chunk.new
         # All groups take as long as the fullest.
         width = max([group.decoding for group in self._groups]) * len(self._groups) if batch else 0
         fixed, per_context, per_pair = self._times.coefficients(width, tokens)
-        alpha, beta = fixed + per_pair * pairs, per_pair * tokens * tokens
-        if len(chunks) == 1:
-            # A prompt that takes the whole budget of several steps: the run ends before its last chunk.
-            steps = max((chunks[0].length - chunks[0].cached - 1) // tokens, 1)
+        alpha, beta = fixed + per_pair * pairs, per_pair * growth
+        if full and chunks:
+            # Prompts that take the whole budget of several steps: the run ends before the last chunk of any.
+            steps = max(min((chunk.length - chunk.cached - 1) // chunk.new for chunk in chunks), 1)
         if batch:
             alpha += per_context * decoders.context
             beta += per_context * decoders.slope
@@ -316,7 +315,7 @@ class Instance:
         return 0 if done < 0 else done + 1
 
     def _new_tokens(self, request: int) -> tuple[int, int]:
-        """Return the tokens of its prefill that must be computed, and those that the prefix cache has."""
+        """Return the tokens of its prefill to compute, and those that the prefix cache has."""
         length = self._jobs.prefill_tokens(request)
         pieces = self._jobs.shared.pieces[request]
         if not pieces or not length:
@@ -360,12 +359,10 @@ class Instance:
 
     def _give_up(self, request: int) -> None:
         jobs, ledger = self._jobs, self._ledger
-        partial = self._partial
-        if partial is not None and partial.request == request:
-            self._partial = None
+        partial = self._partials.pop(request, None)
+        if partial is not None:
             self._prompt_tokens -= partial.length
-            computed = partial.cached // self._memory.prefix_tokens
-            self._memory.release(request, computed)
+            self._memory.release(request, partial.cached // self._memory.prefix_tokens)
         else:
             self._home[request].decoding -= 1
             jobs.done[request] = self._decoders.leave(request)

@@ -52,6 +52,7 @@ class Engine:
                        ``chunked``: a step has a budget of tokens, of which decoding sequences take theirs first
     ``step_tokens``    unchunked: prompt tokens of one prefill step (a longer prompt has a step of its own); chunked:
                        the budget
+    ``prompt_tokens``  chunked: tokens of one prompt in a step, that of the one group which reads it; None: the budget
     ``groups``         data-parallel groups that step together, unchunked: requests are dealt to them in turn and stay;
                        each has its share of ``max_running`` and ``step_tokens``, its own queue, and the common blocks.
                        A decode step is as fixed as with all groups as full as the fullest; contexts are the true ones
@@ -69,6 +70,7 @@ class Engine:
     max_running: int = 256
     prefill: Literal["unchunked", "chunked"] = "unchunked"
     step_tokens: int = 8192
+    prompt_tokens: int | None = None
     groups: int = 1
     gather_steps: int = 0
     reserve: Literal["prompt", "output"] = "prompt"
@@ -83,6 +85,8 @@ class Engine:
             raise InvalidServingError("engine.prefill", repr(self.prefill), "give unchunked or chunked")
         if self.reserve not in ("prompt", "output"):
             raise InvalidServingError("engine.reserve", repr(self.reserve), "give prompt or output")
+        if self.prompt_tokens is not None and self.prompt_tokens < 1:
+            raise InvalidServingError("engine.prompt_tokens", str(self.prompt_tokens), "give at least 1, or None")
         if self.groups > 1 and self.prefill == "chunked":
             raise InvalidServingError("engine.groups", str(self.groups), "give 1, or unchunked prefill")
         if self.gather_steps < 0:
@@ -99,6 +103,11 @@ class Engine:
     def group_tokens(self) -> int:
         """Return the prompt tokens that a group reads in a prefill step."""
         return max(1, self.step_tokens // self.groups)
+
+    @property
+    def chunk_tokens(self) -> int:
+        """Return the most tokens of one prompt in a step of chunked prefill."""
+        return self.step_tokens if self.prompt_tokens is None else min(self.prompt_tokens, self.step_tokens)
 
     @property
     def watermark_blocks(self) -> int:
