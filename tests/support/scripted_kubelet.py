@@ -163,6 +163,25 @@ class ScriptedKubelet(api_pb2_grpc.RegistrationServicer, pods_grpc.PodResourcesL
     def capacity(self, resource: str) -> int:
         return len(self.devices(resource))
 
+    def allocated_resources_status(
+        self, pod: str, *, namespace: str = "default", container: str = "main"
+    ) -> dict[str, dict[str, str]]:
+        """What pod.status.containerStatuses[].allocatedResourcesStatus says: resource -> device id -> health.
+
+        By the kubelet's rule (UpdateAllocatedResourcesStatus in pkg/kubelet/cm/devicemanager of Kubernetes 1.37): a
+        held device that is in no list any more reads as Healthy.
+        """
+        held = self.held.get((namespace, pod, container), {})
+        return {
+            resource: {i: "Healthy" if plugin.get(i, "Healthy") == "Healthy" else "Unhealthy" for i in ids}
+            for resource, ids in held.items()
+            for plugin in [self._latest(resource)]
+        }
+
+    def _latest(self, resource: str) -> dict[str, str]:
+        plugin = self.plugins.get(resource)
+        return plugin.lists[-1][1] if plugin is not None and plugin.lists else {}
+
     async def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> float:
         """Wait for something to be so and return how long it took."""
         start = time.monotonic()
