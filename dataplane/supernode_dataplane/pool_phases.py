@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from supernode_dataplane.architecture import Attention
+from supernode_dataplane.architecture import Architecture, Attention
 from supernode_dataplane.decode import DecodeStep, decode_step
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.exchange import gather_seconds
@@ -71,8 +71,12 @@ def prompt_phase(
         step = _ring_prefill(pool, tokens, context, sequences, filled, cached)
         return PromptPhase(step, step.seconds)
     stages, parts, head = float(pool.pipeline), _Parts(), head_work(pool, sequences)
+    steps: dict[Architecture, PrefillStep] = {}  # the last stage often has the layers of those before it
     for stage in pool_stages(pool):
-        step = _ring_prefill(stage.pool, tokens, context, sequences, filled, cached)
+        step = steps.get(stage.pool.architecture) or _ring_prefill(
+            stage.pool, tokens, context, sequences, filled, cached
+        )
+        steps[stage.pool.architecture] = step
         if not stage.last:
             step = replace(step, flops=step.flops - head.flops, hbm_bytes=step.hbm_bytes - head.hbm_bytes)
         parts.add(step, stage.count, last=stage.last)
@@ -146,8 +150,10 @@ def _piped_decode(pool: Pool, sequences: Number, context: Number) -> DecodeStep:
     micro = sequences / batches
     alone: Number = 0.0
     two: Number = False
+    steps: dict[Architecture, DecodeStep] = {}
     for stage in pool_stages(pool):
-        step = decode_step(stage.pool, micro, context)
+        step = steps.get(stage.pool.architecture) or decode_step(stage.pool, micro, context)
+        steps[stage.pool.architecture] = step
         parts.add(step, stage.count, last=stage.last)
         alone = alone + stage.count * (step.one_stream_seconds - step.seconds)
         two = two | step.two_streams
