@@ -18,7 +18,7 @@ from typing import Final, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Architecture", "Attention", "FeedForward", "LayerGroup", "group_layers"]
+__all__ = ["Architecture", "Attention", "FeedForward", "LayerGroup"]
 
 F = TypeVar("F", float, NDArray[np.float64])
 LINEAR_CHUNK: Final = 64
@@ -377,18 +377,6 @@ class Architecture:
             * group.count
             for group in self.kinds
         )
-
-
-def group_layers(layers: Iterable[tuple[Attention, FeedForward]]) -> tuple[LayerGroup, ...]:
-    """Return layers in order as groups of equal neighbours."""
-    groups: list[LayerGroup] = []
-    for attention, block in layers:
-        last = groups[-1] if groups else None
-        if last is not None and last.attention == attention and last.feed_forward == block:
-            groups[-1] = LayerGroup(count=last.count + 1, attention=attention, feed_forward=block)
-        else:
-            groups.append(LayerGroup(count=1, attention=attention, feed_forward=block))
-    return tuple(groups)
 
 
 def _total(terms: Iterable[F]) -> F:

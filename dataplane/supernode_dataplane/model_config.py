@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from supernode_dataplane.architecture import Architecture, Attention, FeedForward, group_layers
+from supernode_dataplane.architecture import Architecture, Attention, FeedForward
 from supernode_dataplane.config_keys import FAMILIES, HARMLESS, Config, Family
 from supernode_dataplane.errors import InvalidModelError
+from supernode_dataplane.layer_groups import group_layers
 from supernode_dataplane.quantization import read_quantization
 
 __all__ = ["model_from_config", "parse_config"]

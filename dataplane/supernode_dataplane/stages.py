@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from supernode_dataplane.architecture import Architecture, LayerGroup, group_layers
+from supernode_dataplane.architecture import Architecture, LayerGroup
 from supernode_dataplane.deployment import Pool
+from supernode_dataplane.layer_groups import group_layers
 
 __all__ = ["Stage", "pool_stages"]
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supernode_dataplane.architecture import Architecture, Attention, FeedForward, group_layers
+from supernode_dataplane.architecture import Architecture, Attention, FeedForward
 from supernode_dataplane.catalogue import load_model, model_from_config, model_names, model_source
+from supernode_dataplane.layer_groups import group_layers
 
 PANGU_ULTRA = {
     "model_type": "llama", "hidden_size": 12288, "num_hidden_layers": 94, "num_attention_heads": 96,
