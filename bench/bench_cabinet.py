@@ -49,10 +49,10 @@ def measure() -> Iterator[Row]:
                 time.sleep(0.05)
             share = 100.0 * (_processor_seconds(cabinet.process.pid) - spent) / (time.monotonic() - began)
             exports = len(receiver.requests) - exports
-    dies = sum(line.startswith("supernode_npu_power_watts{") for line in scraped.splitlines())
+    dies = sum(line.startswith("supernode_die_power_watts{") for line in scraped.splitlines())
     if dies != 64 or exports < _SECONDS / _INTERVAL_SECONDS - 2:
         raise SystemExit(f"bench: the cabinet showed {dies} dies and exported {exports} times: this measures nothing")
-    how = f"of one core over {_SECONDS} s, {dies} dies: {scrapes} scrapes and {exports} OTLP exports, nothing changes"
+    how = f"of one core over {_SECONDS} s, {dies} dies: {scrapes} scrapes and {exports} OTLP requests, nothing changes"
     yield Row(f"cabinet: CPU at a {_INTERVAL_SECONDS} s interval", share, "%", _PERCENT, how)
 
 

@@ -1,0 +1,64 @@
+"""The benchmarks' page: a whole run, or single groups put into what is there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    for name in ("page", "rows"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    import page
+    import rows
+
+    return page, rows.Row
+
+
+def test_single_groups_replace_their_rows_and_leave_the_rest(bench: tuple[Any, Any]) -> None:
+    page, row = bench
+    before = page.page([row("a thing", 1.0, "ms", 2.0, "x"), row("other", 3.0, "s", 2.0, "y")], "2 cores") + "\nWhy.\n"
+    after = page.merged(
+        before, {"one": [row("a thing", 1.5, "ms", 2.0, "z"), row("new", 0.001, "s", 1.0, "w")]}, "3 cores"
+    )
+    table = [line for line in after.splitlines() if line.startswith("|")][2:]
+    assert table == [
+        "| a thing | 1.5 ms | 2 ms | 0.75 | z |",
+        "| other | 3 s | 2 s | 1.50 **over** | y |",
+        "| new | 0.001 s | 1 s | 0.001 | w |",
+    ]
+    assert after.endswith("\nWhy.\n")
+    assert "Measured on 2 cores." in after
+    assert after.count("- since then, one: 3 cores") == 1
+
+
+def test_a_group_that_is_measured_again_says_so_once(bench: tuple[Any, Any]) -> None:
+    page, row = bench
+    first = page.merged(page.page([], "2 cores"), {"one": [row("a", 1.0, "s", 1.0, "")]}, "first")
+    again = page.merged(first, {"one": [row("a", 2.0, "s", 1.0, "")]}, "second")
+    assert [line for line in again.splitlines() if line.startswith("- since then")] == ["- since then, one: second"]
+    assert sum(line.startswith("| a |") for line in again.splitlines()) == 1
+
+
+def test_a_whole_run_keeps_what_people_wrote_below_the_table(bench: tuple[Any, Any]) -> None:
+    page, row = bench
+    before = page.merged(page.page([row("gone", 1.0, "s", 1.0, "")], "m"), {"g": []}, "n") + "\nOver, and why.\n"
+    after = page.page([row("a", 1.0, "s", 1.0, "")], "m", before)
+    assert "gone" not in after
+    assert "since then" not in after
+    assert after.endswith("\nOver, and why.\n")
+
+
+def test_the_page_that_is_there_can_be_read_and_written(bench: tuple[Any, Any]) -> None:
+    page, _ = bench
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) > 20
+    assert [line for line in page.merged(text, {}, "").splitlines() if line.startswith("| ")] == rows
