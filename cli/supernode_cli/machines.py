@@ -107,9 +107,12 @@ def print_claims(found: tuple[Claim, ...], console: Console) -> None:
             words.append(f"\n{figure(reading.value)}  {reading.definition}", style=style)
         subject = Text(claim.subject).append(f"\n{claim.id}, {claim.unit}", style="dim")
         verdict = Text(claim.verdict, style=colours[claim.verdict])
-        table.add_row(subject, figure(claim.value), said, verdict, words)
+        error = claim.readings[0].expected_error_percent
+        ours = figure(claim.value) + ("" if error is None else f"\n+-{error:.0f} %")
+        table.add_row(subject, ours, said, verdict, words)
     console.print(table)
     counts = {verdict: sum(claim.verdict == verdict for claim in found) for verdict in colours}
+    console.print("+-: expected error of what is modelled; the rest is arithmetic on published figures", style="dim")
     console.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), style="dim")
 
 

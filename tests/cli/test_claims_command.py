@@ -29,3 +29,13 @@ def test_json_and_yaml_have_every_reading_with_its_definition() -> None:
     assert claims["7.1"]["ours"] == 288.768
     assert claims["7.7"]["published"] == [600.0, 750.0]
     assert all(claim["readings"][0]["value"] == claim["ours"] for claim in claims.values())
+
+
+def test_what_is_modelled_has_an_expected_error_and_arithmetic_has_none() -> None:
+    document = json.loads(CliRunner().invoke(cli, ["claims", "-o", "json"]).stdout)
+    errors = {claim["id"]: claim["expectedErrorPercent"] for claim in document["claims"]}
+    modelled = {"7.4", "7.5", "7.6", "7.7", "7.8", "7.9", "H-T3", "H-D3", "H-S6", "HC25 training", "HC25 inference"}
+    assert {name for name, error in errors.items() if error is not None} == modelled
+    assert all(1 < errors[name] < 60 for name in modelled)
+    assert errors["7.9"] > errors["7.8"], "a ratio of two answers is less certain than either"
+    assert "+-" in CliRunner().invoke(cli, ["claims"]).stdout

@@ -85,7 +85,7 @@ def test_the_verdict_names_the_first_reading_that_agrees():
     for published, verdict in ((10.5, "holds"), (19.0, "holds by another definition"), (30.0, "does not hold")):
         claim = Claim(readings=(one, other), published=(published, published), **parts)
         assert claim.verdict == verdict
-    assert claim.to_json()["readings"][1] == {"definition": "another", "value": 20.0}
+    assert claim.to_json()["readings"][1] == {"definition": "another", "value": 20.0, "expectedErrorPercent": None}
 
 
 def test_no_value_of_ours_is_typed_in():

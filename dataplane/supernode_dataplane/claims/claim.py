@@ -20,6 +20,17 @@ class Reading:
 
     definition: str
     value: float
+    expected_error_percent: float | None = None
+    """Half of a 90 % interval, where the value is modelled; None: arithmetic on published figures."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the reading as JSON values."""
+        error = self.expected_error_percent
+        return {
+            "definition": self.definition,
+            "value": self.value,
+            "expectedErrorPercent": None if error is None else round(error, 1),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +77,11 @@ class Claim:
             "subject": self.subject,
             "unit": self.unit,
             "ours": self.value,
+            "expectedErrorPercent": self.readings[0].to_json()["expectedErrorPercent"],
             "published": low if low == high else [low, high],
             "source": self.source,
             "definition": self.definition,
             "verdict": self.verdict,
             "tolerancePercent": self.tolerance * 100,
-            "readings": [{"definition": reading.definition, "value": reading.value} for reading in self.readings],
+            "readings": [reading.to_json() for reading in self.readings],
         }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Final
 
 from supernode_dataplane.claims.claim import Claim, Reading
 from supernode_dataplane.exchange import combine, dispatch
+from supernode_dataplane.expected_error import constants_of, half_width
 from supernode_dataplane.hardware import hardware_of
+from supernode_dataplane.machine_defaults import default_format
 from supernode_dataplane.profile import Profile, load_profile
 from supernode_dataplane.reliability import availability
-from supernode_dataplane.stacks import load_stack
+from supernode_dataplane.stacks import Stack, load_stack
 from supernode_dataplane.superclusters import MOST_SUPERNODES
 
 __all__ = ["machine_claims"]
@@ -107,7 +111,7 @@ def _links(machine: Profile, before: Profile, h800: Profile) -> tuple[Claim, ...
     card = machine.dies_per_package * machine.die_bus_bytes_per_second
     measured = machine.dies_per_package * machine.pod_measured_bytes_per_second
     slow, fast = before.rdma_bytes_per_second, machine.dies_per_package * machine.rdma_bytes_per_second
-    gains = _exchange_gains(machine, h800)
+    gains, errors = _exchange_gains(machine, h800)
     return (
         Claim(
             id="7.10",
@@ -119,8 +123,8 @@ def _links(machine: Profile, before: Profile, h800: Profile) -> tuple[Claim, ...
                 Reading("bus of a card over 200 Gbit/s RoCE of a card", card / slow),
                 Reading("bus of a card over 400 Gbit/s RoCE of a card", card / fast),
                 Reading("bus as measured between servers over nominal 200 Gbit/s RoCE", measured / slow),
-                Reading("MoE dispatch at EP8, bytes per second over those of an H800", gains[0]),
-                Reading("MoE combine at EP8, the same", gains[1]),
+                Reading("MoE dispatch at EP8, bytes per second over those of an H800", gains[0], errors[0]),
+                Reading("MoE combine at EP8, the same", gains[1], errors[1]),
             ),
             definition="A ratio of links, against 200 Gbit/s a card; it is not what an application gains.",
         ),
@@ -142,13 +146,29 @@ def _links(machine: Profile, before: Profile, h800: Profile) -> tuple[Claim, ...
     )
 
 
-def _exchange_gains(machine: Profile, other: Profile) -> tuple[float, float]:
-    """Return bytes per second of dispatch and combine over those of another machine; 128 tokens a rank, EP8."""
-    ours, theirs = (hardware_of(machine), load_stack("vendor-tuned")), (hardware_of(other), load_stack("gpu-tuned"))
-    here = dispatch(*ours, 128, 8, 7168, 8, "int8"), combine(*ours, 128, 8, 7168, 8)
-    there = dispatch(*theirs, 128, 8, 7168, 8, "fp8"), combine(*theirs, 128, 8, 7168, 8)
-    slower, faster = ([float(exchange.seconds()) for exchange in side] for side in (there, here))
-    return slower[0] / faster[0], slower[1] / faster[1]
+def _exchange_gains(machine: Profile, other: Profile) -> tuple[list[float], list[float]]:
+    """Return bytes per second of dispatch and combine over those of another machine, and their errors in percent.
+
+    128 tokens a rank, EP8, each with its tuned stack.
+    """
+    gains, errors = [], []
+    for kind in ("dispatch", "combine"):
+        sides = ((machine, load_stack("vendor-tuned")), (other, load_stack("gpu-tuned")))
+        ours, theirs = (_exchange_seconds(kind, profile, stack) for profile, stack in sides)
+        parts = [
+            half_width(partial(_exchange_seconds, kind, profile), stack, "K", constants_of(stack, training=False))
+            for profile, stack in sides
+        ]
+        gains.append(theirs / ours)
+        errors.append(100.0 * math.hypot(*parts))
+    return gains, errors
+
+
+def _exchange_seconds(kind: str, profile: Profile, stack: Stack) -> float:
+    hardware = hardware_of(profile)
+    if kind == "combine":
+        return float(combine(hardware, stack, 128, 8, 7168, 8).seconds())
+    return float(dispatch(hardware, stack, 128, 8, 7168, 8, default_format(profile)).seconds())
 
 
 def _energy(machine: Profile, rack: Profile) -> tuple[Claim, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,13 +13,15 @@ from supernode_dataplane.catalogue import load_model
 from supernode_dataplane.claims.claim import Claim, Reading
 from supernode_dataplane.decode import decode_step
 from supernode_dataplane.deployment import Experts, Pool, Speculation
+from supernode_dataplane.expected_error import constants_of, half_width, training_error_percent
 from supernode_dataplane.hardware import hardware_of
 from supernode_dataplane.machine import PartInput, RankInput, TrainingSpec, WorkloadInput
-from supernode_dataplane.planning import best_training
+from supernode_dataplane.planning import best_training, healthy_costs
 from supernode_dataplane.profile import Profile, load_profile
 from supernode_dataplane.solving import solve
-from supernode_dataplane.stacks import load_stack
-from supernode_dataplane.state import WorkloadResult
+from supernode_dataplane.stacks import Stack, load_stack
+from supernode_dataplane.state import Problem, WorkloadResult
+from supernode_dataplane.training import plan_training, training_step
 
 __all__ = ["workload_claims"]
 
@@ -45,7 +48,7 @@ def workload_claims() -> tuple[Claim, ...]:
 def _llama() -> tuple[Claim, ...]:
     machine, training = load_profile("cloudmatrix-384"), _llama_training()
     ours = _trained(machine, training, machine.dies)
-    rates = {batch: _llama_rate(batch) for batch in _BATCHES}
+    results = {batch: _trained(machine, _llama_training(batch), machine.dies) for batch in _BATCHES}
     model = training.model
     card = machine.dies_per_package * machine.bf16_flops_per_die
     mfu = 132 * model.training_flops_per_token(8192) / card
@@ -53,7 +56,7 @@ def _llama() -> tuple[Claim, ...]:
     theirs = {chunks: _baseline_rate(replace(training, virtual_pipeline=chunks)) for chunks in (4, 1)}
     frozen = baseline_training(training)
     base_mfu = theirs[4] * model.training_flops_per_token(8192) / load_profile("atlas-a2-cluster").bf16_flops_per_die
-    rate = ours.tokens_per_second_per_card
+    rate, error = ours.tokens_per_second_per_card, _ratio_error(machine, training, frozen)
     return (
         Claim(
             id="7.4",
@@ -61,7 +64,11 @@ def _llama() -> tuple[Claim, ...]:
             unit=_CARDS,
             published=(132.0, 132.0),
             source=_PRESS,
-            readings=(Reading("LLaMA-3.1-405B at 8K, batch 192, TP16 PP8 VPP4, all 384 cards", rate),),
+            readings=(
+                Reading(
+                    "LLaMA-3.1-405B at 8K, batch 192, TP16 PP8 VPP4, all 384 cards", rate, ours.expected_error_percent
+                ),
+            ),
             definition=f"Training of the 405B model: 132 is {mfu:.1%} of the BF16 peak; read as 70B it would be "
             f"{smaller:.0%}.",
             tolerance=0.15,
@@ -73,9 +80,9 @@ def _llama() -> tuple[Claim, ...]:
             published=(2.5, 2.5),
             source=_PRESS,
             readings=(
-                Reading(f"768 x 910B, TP{frozen.tensor} PP{frozen.pipeline}, VPP4 there", rate / theirs[4]),
-                Reading("the same, VPP1 there", rate / theirs[1]),
-                Reading("per die", rate / machine.dies_per_package / theirs[4]),
+                Reading(f"768 x 910B, TP{frozen.tensor} PP{frozen.pipeline}, VPP4 there", rate / theirs[4], error),
+                Reading("the same, VPP1 there", rate / theirs[1], error),
+                Reading("per die", rate / machine.dies_per_package / theirs[4], error),
             ),
             definition=f"Per card: {machine.dies_per_package} dies against one, "
             f"times {ours.mfu / base_mfu:.2f} in MFU, which is what the bus gives.",
@@ -87,7 +94,10 @@ def _llama() -> tuple[Claim, ...]:
             unit=_CARDS,
             published=(132.0, 132.0),
             source=_PRESS,
-            readings=tuple(Reading(f"batch {batch}", rates[batch]) for batch in (192, 96, 384, 768)),
+            readings=tuple(
+                Reading(f"batch {batch}", found.tokens_per_second_per_card, found.expected_error_percent)
+                for batch, found in ((batch, results[batch]) for batch in (192, 96, 384, 768))
+            ),
             definition="The layout is not published; ours is fixed and the batch varies.",
             tolerance=0.15,
         ),
@@ -96,9 +106,10 @@ def _llama() -> tuple[Claim, ...]:
 
 def _other_training() -> tuple[Claim, ...]:
     names = {"Qwen2.5-72B": "qwen2.5-72b", "DeepSeek-V3": "deepseek-v3", "Qwen3-235B": "qwen3-235b-a22b"}
-    readings = tuple(Reading(f"{shown} at 4K, best layout", _best_rate(name)) for shown, name in names.items())
+    readings = tuple(Reading(f"{shown} at 4K, best layout", *_best(name)) for shown, name in names.items())
     one_number = "One number cannot serve models of such different size: ask for each model."
     decode = _r1(96, 4096, 256).tokens_per_second_per_card
+    errors = [math.hypot(_r1_error(), reading.expected_error_percent or 0.0) for reading in readings]
     return (
         Claim(
             id="7.7",
@@ -125,8 +136,8 @@ def _other_training() -> tuple[Claim, ...]:
             published=(1920 / 750, 1920 / 600),
             source=_PRESS,
             readings=(
-                Reading("decode over training of DeepSeek", decode / readings[1].value),
-                Reading("decode of DeepSeek-R1 over training of Qwen2.5-72B", decode / readings[0].value),
+                Reading("decode over training of DeepSeek", decode / readings[1].value, errors[1]),
+                Reading("decode of DeepSeek-R1 over training of Qwen2.5-72B", decode / readings[0].value, errors[0]),
             ),
             definition="Decode against training: two workloads, no conflict.",
             tolerance=0.25,
@@ -165,7 +176,7 @@ def _decode() -> tuple[Claim, ...]:
             unit=_CARDS,
             published=values,
             source=source,
-            readings=(Reading(words, rate),),
+            readings=(Reading(words, rate, _r1_error()),),
             definition=definition,
             tolerance=0.1,
         )
@@ -188,14 +199,27 @@ def _pangu() -> Claim:
 
 
 def _equal_dies() -> Claim:
-    times = [_qwen_tpot(load_profile(name)) for name in ("atlas-a2-cluster", "cloudmatrix-384")]
+    profiles = [load_profile(name) for name in ("atlas-a2-cluster", "cloudmatrix-384")]
+    stack = load_stack("open-source")
+    names = constants_of(stack, training=False, experts=False)
+
+    def ratio(moved: Stack) -> float:
+        before, after = (_qwen_tpot(profile, moved) for profile in profiles)
+        return before / after
+
     return Claim(
         id="H-S6",
         subject="A2 and A3 at equal dies, time per token",
         unit="x",
         published=(0.95, 1.0),
         source="sgl-project/sglang, Ascend best practice: 48.97 and 49.24 ms",
-        readings=(Reading("Qwen3-32B W8A8 on 4 dies, 78 running, 3.5K in, 1.5K out", times[0] / times[1]),),
+        readings=(
+            Reading(
+                "Qwen3-32B W8A8 on 4 dies, 78 running, 3.5K in, 1.5K out",
+                ratio(stack),
+                100.0 * half_width(ratio, stack, "D", names),
+            ),
+        ),
         definition="Inside a server a die of a 910C is a 910B; "
         "what the machine gains comes from the bus and from two dies a card.",
         tolerance=0.03,
@@ -214,22 +238,35 @@ def _llama_training(batch: int = 192) -> TrainingSpec:
     )
 
 
-@cache
-def _llama_rate(batch: int) -> float:
-    machine = load_profile("cloudmatrix-384")
-    return _trained(machine, _llama_training(batch), machine.dies).tokens_per_second_per_card
-
-
 def _baseline_rate(training: TrainingSpec) -> float:
     result = baseline_result(training, load_profile("cloudmatrix-384").dies)
     return result.tokens_per_second_per_card if result is not None else float("nan")
 
 
 @cache
-def _best_rate(name: str) -> float:
+def _best(name: str) -> tuple[float, float]:
+    """Return the rate of the best usual layout on a card, and its expected error in percent."""
     machine = load_profile("cloudmatrix-384")
     wanted = TrainingSpec(load_model(name), "vendor-tuned", 4096, _BATCH)
-    return best_training(machine, wanted, machine.dies).tokens_per_second / machine.packages
+    found = best_training(machine, wanted, machine.dies)
+    return found.tokens_per_second / machine.packages, training_error_percent(machine, found.spec, machine.dies)
+
+
+def _ratio_error(machine: Profile, here: TrainingSpec, there: TrainingSpec) -> float:
+    """Return the expected error of a ratio of two training rates, percent: what moves both moves it less."""
+    before = load_profile("atlas-a2-cluster")
+    stack = load_stack(here.stack)
+
+    def rate(profile: Profile, spec: TrainingSpec, moved: Stack) -> float:
+        plan = plan_training(profile, spec, machine.dies, moved)
+        if isinstance(plan, Problem):
+            return float("nan")
+        return 1.0 / training_step(profile, plan, healthy_costs(profile, spec, machine.dies)).seconds
+
+    def ratio(moved: Stack) -> float:
+        return rate(machine, here, moved) / rate(before, there, moved)
+
+    return 100.0 * half_width(ratio, stack, "T", constants_of(stack, training=True))
 
 
 def _trained(profile: Profile, training: TrainingSpec, dies: int) -> WorkloadResult:
@@ -244,12 +281,12 @@ def _whole_servers(profile: Profile, dies: int) -> Iterable[RankInput]:
 
 
 @cache
-def _r1(per_card: float, prompt: int, output: int) -> _Decoding:
+def _r1(per_card: float, prompt: int, output: int, stack: Stack | None = None) -> _Decoding:
     """DeepSeek-R1 on 160 cards as in the paper: 256 routed, 32 redundant and 32 shared expert ranks."""
     pool = Pool(
         architecture=load_model("deepseek-r1"),
         hardware=hardware_of(load_profile("cloudmatrix-384")),
-        stack=load_stack("vendor-tuned"),
+        stack=stack or load_stack("vendor-tuned"),
         dies=320,
         expert=320,
         experts=Experts(redundant=32, shared_ranks=32),
@@ -260,12 +297,23 @@ def _r1(per_card: float, prompt: int, output: int) -> _Decoding:
     return _Decoding(per_card / tpot, tpot)
 
 
-def _qwen_tpot(profile: Profile) -> float:
+@cache
+def _r1_error() -> float:
+    """Return the expected error of that decode rate, percent."""
+    stack = load_stack("vendor-tuned")
+
+    def rate(moved: Stack) -> float:
+        return _r1(96, 4096, 256, moved).tokens_per_second_per_card
+
+    return 100.0 * half_width(rate, stack, "D", constants_of(stack, training=False))
+
+
+def _qwen_tpot(profile: Profile, stack: Stack) -> float:
     """Return the time of a decode step of Qwen3-32B on four dies with the open-source stack; drafts do not matter."""
     pool = Pool(
         architecture=load_model("qwen3-32b"),
         hardware=hardware_of(profile),
-        stack=load_stack("open-source"),
+        stack=stack,
         dies=4,
         tensor=4,
     )
