@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from structlog.testing import capture_logs
 
 from supernode_operator.config import Config
 from supernode_operator.engine.client import Client
-from supernode_operator.engine.kinds import COMPUTE_NODE, LEASE
+from supernode_operator.engine.kinds import COMPUTE_NODE, LEASE, Key
 from supernode_operator.engine.metrics import Metrics
 from supernode_operator.engine.queue import WorkQueue
 from supernode_operator.engine.store import Store
@@ -31,6 +33,7 @@ from supernode_operator.reconcilers.context import Context
 from support.operator_world import OperatorProcess, World, free_ports, wait_for
 from support.span_receiver import Received, SpanReceiver, span_receiver
 
+ROOT = Path(__file__).resolve().parents[2]
 RESULT, REASON = "supernode.reconcile.result", "supernode.reconcile.requeue.reason"
 SECONDS = "supernode.reconcile.requeue.seconds"
 NOWHERE = "http://127.0.0.1:1"
@@ -376,3 +379,21 @@ def test_a_machine_that_is_made_shows_as_traces_of_the_operator(
         assert operator.stop() == 0
         ids = {line.get("trace_id") for line in operator.lines()}
         assert ids & {one.span.trace_id.hex() for one in receiver.spans}
+
+
+async def test_the_page_on_telemetry_lists_exactly_what_spans_say() -> None:
+    page = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")
+    table = page.partition("<!-- spans -->")[2].partition("<!-- end spans -->")[0]
+    listed = set(re.findall(r"^\| `(reconcile|<method>) [^`]*` \| `([a-z0-9_.]+)` \|", table, re.M))
+    told: set[tuple[str, str]] = set()
+    for status in (200, 409):
+        receiver, _ = await traced(status, orphan())
+        for one in receiver.spans:
+            what = "reconcile" if one.name.startswith("reconcile") else "<method>"
+            told |= {(what, name) for name in one.attributes}
+    with span_receiver() as receiver:
+        async with bench(variables(receiver.endpoint)) as made:
+            with made.tracing.reconcile(Key("SuperNodeWorkload", "space", "name")):
+                pass
+    told |= {("reconcile", name) for name in receiver.spans[0].attributes}
+    assert told == listed
