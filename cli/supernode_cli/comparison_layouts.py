@@ -14,6 +14,7 @@ from supernode_cli.evaluation import Evaluation, ScenarioError, parse_scenario
 from supernode_cli.plan_scenario import training_section
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.deployment_plan import Deployment, DeploymentPlan, PoolPlan, deployment_of
+from supernode_dataplane.figures import counted
 from supernode_dataplane.hardware import hardware_of
 from supernode_dataplane.inference_fields import parse_inference
 from supernode_dataplane.machine import PartInput, RankInput, WorkloadInput
@@ -51,12 +52,12 @@ def fit_training(asked: Document, profile: Profile, dies: int) -> bool:
     wanted = parse_training(parse_scenario(asked).workload_spec())
     if isinstance(wanted, Problem):
         raise ScenarioError(wanted.field.removeprefix("spec."), wanted.message.removeprefix("spec."))
-    if wanted.tensor <= profile.dies_per_server and check_training(profile, wanted, dies, f"{dies} dies") is None:
+    if wanted.tensor <= profile.dies_per_server and check_training(profile, wanted, dies, counted(dies, "die")) is None:
         return False
     free = replace(wanted, stage_layers=None, expert_tensor=1, context=1)
     found = search_training(profile, free, dies).best
     if not found:
-        why = f"no layout of {dies} dies divides a batch of {wanted.global_batch_size} and fits into HBM"
+        why = f"no layout of {counted(dies, 'die')} divides a batch of {wanted.global_batch_size} and fits into HBM"
         raise ScenarioError("training.parallelism", f"{why}; give another batch, or other cards")
     training = {key: value for key, value in asked["training"].items() if key != "stageLayers"}
     asked["training"] = {**training, **training_section(found[0].spec)}

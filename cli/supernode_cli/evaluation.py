@@ -20,7 +20,7 @@ from supernode_cli.inference_notes import inference_notes
 from supernode_cli.scenario import Machine, Scenario
 from supernode_dataplane.changed_profile import changed_profile
 from supernode_dataplane.errors import InvalidFigureError, ProfileNotFoundError
-from supernode_dataplane.figures import workload_performance
+from supernode_dataplane.figures import counted, workload_performance
 from supernode_dataplane.inputs import Inputs, machine_inputs, solve_inputs, whole_server_ranks
 from supernode_dataplane.machine import ServerInput
 from supernode_dataplane.profile import Profile
@@ -113,7 +113,8 @@ def evaluate(document: Mapping[str, Any]) -> Evaluation:
     scenario = on_machine(given, profile)
     nodes = scenario.machine.nodes or profile.servers
     if nodes > profile.servers:
-        raise ScenarioError("machine.nodes", f"{nodes} is more than the {profile.servers} servers of {profile.name}")
+        all_of = counted(profile.servers, "server")
+        raise ScenarioError("machine.nodes", f"{nodes} is more than the {all_of} of {profile.name}")
     workload = {
         "metadata": {"name": _NAME, "namespace": "default"},
         "spec": {"superNode": _NAME, **scenario.workload_spec(), "pods": {"managed": {"nodes": nodes}}},

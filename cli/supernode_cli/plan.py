@@ -131,9 +131,10 @@ def _print(phase: str, wanted: dict[str, Any], found: Planned) -> None:
     from rich.table import Table
 
     from supernode_cli.sources import source_words
+    from supernode_dataplane.figures import counted
 
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-    legal = "1 layout" if found.legal == 1 else f"{found.legal} layouts"
+    legal = counted(found.legal, "layout")
     title = f"{phase} of {wanted['model']} on {wanted['machine']}, {found.words}: {legal}, {found.order}"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
     for name in found.rows[0]:

@@ -13,6 +13,7 @@ from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.catalogue import load_model
 from supernode_dataplane.deployment import Precision, Speculation
 from supernode_dataplane.expected_error import deployment_error_percent, training_error_percent
+from supernode_dataplane.figures import counted
 from supernode_dataplane.hardware import hardware_of
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.machine_defaults import default_format, default_stack
@@ -124,7 +125,7 @@ def _goal(phase: str, profile: Profile, wanted: dict[str, Any]) -> InferenceGoal
 
 
 def _name(pool: Any) -> str:
-    parts = [f"{pool.dies} {'die' if pool.dies == 1 else 'dies'}", f"TP{pool.tensor}", f"DP{int(pool.groups)}"]
+    parts = [counted(pool.dies, "die"), f"TP{pool.tensor}", f"DP{int(pool.groups)}"]
     if pool.expert > 1:
         parts.append(f"EP{pool.expert}")
         extra = [f"{int(pool.experts.redundant)} redundant"] if pool.experts.redundant else []
@@ -195,11 +196,12 @@ def _training(profile: Profile, stack: Stack, model: Architecture, wanted: dict[
         for plan in found.rejected
         if plan.problem is not None
     ]
+    given = counted(dies // profile.dies_per_package, "card")
     rejected += [
         {
             "layout": _split(plan, dies),
             "reason": "limit",
-            "why": f"makes {plan.tokens_per_second:,.0f} tokens/s on {dies // profile.dies_per_package} cards",
+            "why": f"makes {plan.tokens_per_second:,.0f} tokens/s on {given}",
         }
         for plan in found.best
         if plan.tokens_per_second < demand

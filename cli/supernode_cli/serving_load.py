@@ -21,6 +21,7 @@ from pydantic.alias_generators import to_camel
 
 from supernode_cli.errors import CliError
 from supernode_cli.scenario_inference import ScenarioLoad
+from supernode_dataplane.figures import counted
 from supernode_dataplane.serving import (
     PRESETS,
     AtOnce,
@@ -258,7 +259,7 @@ def _words(arrivals: OpenLoop | ClosedLoop | AtOnce) -> str:
         case OpenLoop(rate, variation):
             return f"{rate:.4g} requests/s" + ("" if variation == 1.0 else f" in bursts of variation {variation:g}")
         case ClosedLoop(concurrency, None):
-            return f"{concurrency} clients"
+            return counted(concurrency, "client")
         case ClosedLoop(concurrency, pace) if pace is not None:
             return f"{_words(pace)}, at most {concurrency} in flight"
         case _:

@@ -11,6 +11,7 @@ from supernode_cli.machines import figure
 from supernode_cli.serving_deployment import ServedScenario
 from supernode_cli.serving_load import ServingLoad
 from supernode_cli.sources import source_words, sources_of
+from supernode_dataplane.figures import counted
 from supernode_dataplane.serving import GroupUse, ServingResult
 from supernode_dataplane.solving import MODEL_VERSION
 
@@ -85,7 +86,7 @@ def print_serving(document: dict[str, Any], console: Console) -> None:
     from rich.text import Text
 
     deployment, load = document["deployment"], document["load"]
-    cards = f"{deployment['cards']:g} {'package' if deployment['cards'] == 1 else 'packages'}"
+    cards = counted(deployment["cards"], "package")
     head = f"  {deployment['mode']}, {cards} of {deployment['profile']}, {deployment['stack']}"
     console.print(Text.assemble((deployment["model"], "bold"), head))
     lengths = f"{load['inputTokensMean']:,.0f} tokens in and {load['outputTokensMean']:,.0f} out on average"
@@ -97,7 +98,7 @@ def print_serving(document: dict[str, Any], console: Console) -> None:
         latency.add_row(label, mean + _error(document, key), *shares)
     console.print(latency)
     console.print(_figures(document))
-    dies = ["1 die" if use["diesPerInstance"] == 1 else f"{use['diesPerInstance']} dies" for use in document["pools"]]
+    dies = [counted(use["diesPerInstance"], "die") for use in document["pools"]]
     names = [f"{use['name']} ({use['instances']} x {size})" for use, size in zip(document["pools"], dies, strict=True)]
     pools = _table("pools", *names)
     for label, key in (

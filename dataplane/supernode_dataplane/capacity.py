@@ -18,6 +18,7 @@ import numpy as np
 
 from supernode_dataplane.architecture import LayerGroup
 from supernode_dataplane.deployment import Pool
+from supernode_dataplane.figures import counted
 from supernode_dataplane.numeric import Number, any_true, at_least, at_most
 from supernode_dataplane.stages import Stage, pool_stages
 
@@ -135,7 +136,7 @@ def explain_memory(pool: Pool, capacity: Capacity, sequences: float) -> str:
         "weights": capacity.weights,
         "buffers": capacity.buffers,
         "activations": capacity.activations,
-        f"caches of {sequences:g} sequences": need,
+        f"caches of {counted(round(sequences, 3), 'sequence')}": need,
     }
     total = sum(parts.values())
     sums = " + ".join(f"{name} {size / _GIB:.1f}" for name, size in parts.items())

@@ -185,7 +185,8 @@ def memory_problem(deployment: Deployment) -> Problem | None:
         else:
             each = float(capacity.sequences) / float(found.pool.dies / found.pool.groups)
             most, card = int(each * found.dies), int(each * found.dies_per_card)
-            held = f"its {found.dies} dies hold {most} such sequences, {card} on each card"
+            whole = f"die holds {most}" if found.dies == 1 else f"{found.dies} dies hold {most}"
+            held = f"its {whole} such sequences, {card} on each card"
             remedy = f"{held}: ask for fewer, or for more dies"
         return Problem("DoesNotFit", f"{_FIELD}.{found.role}", f"{text}; {remedy}")
     return None

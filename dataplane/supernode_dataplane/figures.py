@@ -12,11 +12,16 @@ from typing import Any, Final
 from supernode_dataplane.profile import Profile, load_profile
 from supernode_dataplane.state import MachineState, WorkloadResult
 
-__all__ = ["decimal", "machine_performance", "round_rate", "workload_performance"]
+__all__ = ["counted", "decimal", "machine_performance", "round_rate", "workload_performance"]
 
 _CONTEXT: Final = Context(prec=4)
 _SMALLEST: Final = 1e-12
 _LARGEST: Final = 1e22
+
+
+def counted(count: float, noun: str) -> str:
+    """Return a number of things in words, ``1 die`` or ``2 dies``; nouns take an s."""
+    return f"{count:g} {noun}" if count == 1 else f"{count:.15g} {noun}s"
 
 
 def round_rate(x: float) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supernode_dataplane.deployment_plan import DeploymentPlan
+from supernode_dataplane.figures import counted
 from supernode_dataplane.layout import check_layout, replicas
 from supernode_dataplane.machine import PartInput, RankInput, WorkloadInput
 from supernode_dataplane.profile import Profile
@@ -52,7 +53,8 @@ def names(numbers: list[int], most: int = 6) -> str:
 def describe_dies(profile: Profile, dies: int) -> str:
     """Return how a number of dies came about, for messages: whole servers where it is so."""
     servers, rest = divmod(dies, profile.dies_per_server)
-    return f"{servers} x {profile.dies_per_server} = {dies} dies" if servers and not rest else f"{dies} dies"
+    text = counted(dies, "die")
+    return f"{servers} x {profile.dies_per_server} = {text}" if servers and not rest else text
 
 
 def place(profile: Profile, workload: WorkloadInput, taken: BoolArray) -> Placed:

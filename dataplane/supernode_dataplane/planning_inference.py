@@ -25,6 +25,7 @@ from supernode_dataplane.capacity import MEMORY_FRACTION, capacity_of, explain_m
 from supernode_dataplane.decode import decode_step
 from supernode_dataplane.deployment import Experts, Pool, Precision, Speculation
 from supernode_dataplane.deployment_plan import Deployment, DeploymentPlan, RolePool
+from supernode_dataplane.figures import counted
 from supernode_dataplane.hardware import Hardware
 from supernode_dataplane.prefill import prefill_step
 from supernode_dataplane.stacks import Stack
@@ -181,7 +182,7 @@ def _decode(pool: Pool, dies: int, goal: InferenceGoal) -> InferenceLayout | Rej
     tpot = seconds / pool.speculation.tokens
     within = tpot <= goal.tpot_seconds
     if not within.any():
-        text = f"{batches[0]:g} sequences" if batches[0] != 1 else "one sequence"
+        text = counted(float(batches[0]), "sequence")
         message = f"TPOT is {float(tpot[0]) * 1e3:.1f} ms with {text} a tensor group"
         return Rejected(pool=pool, reason="limit", message=message)
     rate = np.where(within, batches * float(pool.groups) / tpot, 0.0)
@@ -241,7 +242,7 @@ def _placed(
         instances = 1 if goal.demand is None else max(1, math.ceil(goal.demand / rate))
         cards = instances * size / pool.hardware.dies_per_card
     if instances > most:
-        message = f"{goal.demand:,.0f} tokens/s need {cards:g} cards of it, at {rate:,.0f} an instance"
+        message = f"{goal.demand:,.0f} tokens/s need {counted(cards, 'card')} of it, at {rate:,.0f} an instance"
         return Rejected(pool=pool, reason="limit", message=message)
     return InferenceLayout(
         pool=pool,

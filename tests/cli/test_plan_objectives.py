@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from supernode_cli.evaluation import evaluate
 from supernode_cli.main import cli
 from supernode_dataplane.catalogue import load_model
+from supernode_dataplane.figures import counted
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.planning import best_training, search_training
 from supernode_dataplane.profile import load_profile
@@ -147,3 +148,11 @@ def test_the_search_over_every_divisor_is_never_worse_than_the_usual_lattice(die
     assert every.best[0].tokens_per_second >= usual.tokens_per_second
     rates = [found.tokens_per_second for found in every.best]
     assert rates == sorted(rates, reverse=True)
+
+
+def test_one_of_a_thing_is_in_the_singular() -> None:
+    found = plan("decode", "--model", "qwen3-32b", "--cards", "1", "--top", "100")
+    names = [row["layout"] for row in (*found["layouts"], *found["rejected"])]
+    assert any(name.startswith("1 die ") for name in names)
+    assert not any(name.startswith("1 dies") for name in names)
+    assert (counted(1, "die"), counted(2, "die"), counted(0, "card")) == ("1 die", "2 dies", "0 cards")
