@@ -132,3 +132,11 @@ def test_a_faster_port_leaves_dies_more():
     profile = loaded(640)
     faster = replace(profile, port_bytes_per_second=2 * profile.port_bytes_per_second)
     assert (cpu_share(build_fabric(faster, ())) > cpu_share(build_fabric(profile, ()))).all()
+
+
+def test_where_few_uplinks_are_left_cpus_and_dies_get_a_half_each():
+    pairs = tuple((plane, port) for plane in range(7) for port in range(1, 16))
+    fabric = build_fabric(loaded(640), [ServerInput(5, uplinks=pairs)])
+    assert cpu_share(fabric)[5] == pytest.approx(np.full(7, 0.5))
+    assert cpu_traffic(fabric)[5].sum() == pytest.approx(7 * 28e9 * POD_EFFICIENCY / 2)
+    assert cpu_traffic(fabric)[4].sum() == pytest.approx(640e9)

@@ -85,10 +85,13 @@ def test_in_training_forward_and_backward_make_both_directions_alike():
     assert np.flatnonzero(rx > rx.mean() * 1.05).tolist() == [0, 8, 16, 24], "one of each expert group"
 
 
-def test_dies_that_split_the_hottest_experts_are_all_hot():
-    state = training(300, expert=4, tensor=4, expertTensor=2)
+def test_dies_that_split_the_hottest_experts_are_all_hot_and_gather_more():
+    even, state = (training(percent, expert=4, tensor=4, expertTensor=4) for percent in (100, 300))
     rx = of_dies(state, "rx", 32)
     assert np.flatnonzero(rx > rx.mean() * 1.05).tolist() == [0, 1, 2, 3, 16, 17, 18, 19]
+    more = rx * only(state).step_time_seconds / (of_dies(even, "rx", 32) * only(even).step_time_seconds)
+    assert more[0] > 1.5, "copies of tokens go round among the four dies that split an expert"
+    assert more.mean() == pytest.approx(1)
 
 
 def test_a_rank_gets_no_more_than_all_there_is():
