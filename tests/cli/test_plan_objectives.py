@@ -156,3 +156,12 @@ def test_one_of_a_thing_is_in_the_singular() -> None:
     assert any(name.startswith("1 die ") for name in names)
     assert not any(name.startswith("1 dies") for name in names)
     assert (counted(1, "die"), counted(2, "die"), counted(0, "card")) == ("1 die", "2 dies", "0 cards")
+
+
+def test_the_search_stops_no_sooner_than_pricing_every_layout_allows() -> None:
+    machine = load_profile("atlas-a2-cluster")  # over RDMA the bound is loose
+    wanted = TrainingSpec(load_model("llama-3.1-8b"), "vendor-tuned", 8192, 96)
+    every = search_training(machine, wanted, 32, top=100_000)
+    assert len(every.best) == every.fitting
+    few = search_training(machine, wanted, 32, top=3)
+    assert [found.spec for found in few.best] == [found.spec for found in every.best[:3]]
