@@ -375,9 +375,9 @@ class Instance:
         jobs.order[request] = 0
         self._admitted -= 1
         ledger.preemptions[request] += 1
-        group = self._home[request]
-        group.waiting.appendleft(request)
-        group.room += 1
+        home = self._home[request]
+        home.waiting.appendleft(request)
+        home.room += 1
 
     # What is written down
 
