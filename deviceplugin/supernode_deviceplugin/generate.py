@@ -6,6 +6,7 @@ for typed stubs); nothing of the running agent imports this module.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ def generate(out: Path) -> None:
     """Write the stubs below ``out``, in the package's own layout; RuntimeError when protoc refuses a file."""
     from grpc_tools import protoc  # type: ignore[import-untyped]
 
+    # The plugins are programs of this environment, which need not be activated.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     root = _PACKAGE.parent
     include = str(Path(protoc.__file__).parent / "_proto")
     for proto in PROTOS:
