@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from supernode_dataplane import load_profile
 from supernode_dataplane.capacity import cache_bytes, capacity_of, expert_weight_bytes, weight_bytes
 from supernode_dataplane.catalogue import load_model
+from supernode_dataplane.communication import LinkView
 from supernode_dataplane.decode import decode_step
 from supernode_dataplane.deployment import Experts, Pool, Speculation, Split
 from supernode_dataplane.expert_slices import sliced_experts
 from supernode_dataplane.hardware import hardware_of
+from supernode_dataplane.pool_neighbours import ring_neighbours, stage_neighbours
 from supernode_dataplane.pool_phases import decode_phase, hop_bytes, prompt_phase, ring_bytes
 from supernode_dataplane.prefill import prefill_step
 from supernode_dataplane.split import split_step
@@ -326,3 +328,41 @@ def test_a_slower_context_cache_delays_the_first_token() -> None:
         for rate in (100.0, 0.5)
     )  # fmt: skip
     assert slow.ttft_seconds > fast.ttft_seconds
+
+
+def test_slower_links_between_servers_slow_what_stages_and_rings_hand_on() -> None:
+    piped, ring = pool(QWEN, dies=64, tensor=4, pipeline=16), pool(QWEN, dies=64, tensor=4, context=16)
+    slow = {"hardware": piped.hardware.scaled(pod=1e-3)}
+    fast, late = (decode_phase(one, 64.0, 4000.0) for one in (piped, replace(piped, **slow)))
+    assert late.seconds > fast.seconds
+    assert late.breakdown["bubble"] > fast.breakdown["bubble"]
+    hidden, shown = (prompt_phase(one, 32_000.0, 16_000.0).step for one in (ring, replace(ring, **slow)))
+    assert shown.breakdown["ring"] > hidden.breakdown["ring"] >= 0
+    assert shown.seconds - hidden.seconds == pytest.approx(shown.breakdown["ring"] - hidden.breakdown["ring"])
+
+
+def test_the_next_die_receives_what_a_die_sends() -> None:
+    view = LinkView(load_profile("cloudmatrix-384"), None, None)
+    dies = np.arange(64, dtype=np.int64)[None, :]
+    stages, ring = stage_neighbours(view, dies, 4), ring_neighbours(view, dies, 4, 16)
+    assert stages.remote_tx.sum() == stages.remote_rx.sum() == pytest.approx(48)
+    assert not stages.remote_rx[:16].any(), "nothing comes to the first stage"
+    assert not stages.remote_tx[48:].any(), "and nothing leaves the last"
+    for found in (ring.remote_tx, ring.remote_rx):
+        assert found.sum(axis=1) == pytest.approx(1.0)
+    beside = ring_neighbours(view, dies, 2, 2)
+    assert not beside.remote_tx.any()
+    assert beside.local_rx.sum(axis=1) == pytest.approx(1.0)
+
+
+def test_redundant_experts_are_whole_ones_however_they_are_sliced() -> None:
+    held = [
+        only(run(deployment("a", range(20), with_fields(R1_DECODE, **fields), managed=True))).memory_bytes
+        for fields in (
+            {"decode__experts": {"redundant": 64}},
+            {"decode__experts": {"redundant": 64}, "decode__parallelism__expertTensor": 2},
+        )
+    ]
+    assert held[0] is not None
+    assert held[1] is not None
+    assert held[0]["weights"] == pytest.approx(held[1]["weights"])
