@@ -204,7 +204,14 @@ LEAVES: list[tuple[str, ...]] = [
     ("inference", "speculation", "acceptancePercent"), ("inference", "cache", "reusePercent"),
     ("inference", "cache", "memoryFractionPercent"), ("inference", "tokens"), ("inference", "requests"),
     ("machine", "figures"), ("machine", "failed"), ("machine", "nodes"), ("machine", "profile"), ("stack",),
-    ("model", "name"), ("model", "config"), ("inference",),
+    ("model", "name"), ("model", "config"), ("inference",), ("inference", "decode", "split"),
+    ("inference", "decode", "split", "expertDies"), ("inference", "decode", "split", "domains"),
+    ("inference", "decode", "attentionCorePercent"), ("inference", "decode", "parallelism", "pipeline"),
+    ("inference", "decode", "parallelism", "inFlight"), ("inference", "decode", "parallelism", "expertTensor"),
+    ("inference", "decode", "parallelism", "sequence"), ("inference", "decode", "experts", "perDie"),
+    ("inference", "prefill", "parallelism", "context"), ("inference", "speculation", "tokensPerStep"),
+    ("inference", "cache", "domainDies"), ("inference", "cache", "gigabytesPerSecond"), ("inference", "engine"),
+    ("inference", "load", "rate"), ("inference", "load", "trace"), ("inference", "engine", "groupQueues"),
 ]  # fmt: skip
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 1 << 40) | st.floats() | st.text(max_size=8)
