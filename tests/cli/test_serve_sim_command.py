@@ -9,65 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supernode_cli.evaluation import evaluate
 from supernode_cli.main import cli
+from support.serve_sim import COLOCATED, DISAGGREGATED, changed, figures, run
 
 TRACES = Path(__file__).resolve().parents[3] / "shared" / "data" / "traces"
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples" / "serving").iterdir())
-COLOCATED: dict[str, Any] = {
-    "machine": {"nodes": 2},
-    "model": {"name": "deepseek-r1"},
-    "inference": {
-        "mode": "Colocated",
-        "inputTokens": 1024,
-        "outputTokens": 64,
-        "load": {"concurrency": 40},
-        "decode": {"parallelism": {"expert": 32}},
-    },
-}
-DISAGGREGATED: dict[str, Any] = {
-    "machine": {"nodes": 6},
-    "model": {"name": "deepseek-r1"},
-    "inference": {
-        "mode": "Disaggregated",
-        "inputTokens": 1024,
-        "outputTokens": 64,
-        "batch": {"sequencesPerCard": 4},
-        "prefill": {"nodes": 4, "parallelism": {"expert": 32}},
-        "decode": {"parallelism": {"expert": 32}},
-    },
-}
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens"
-
-
-def run(tmp_path: Path, scenario: Any, *flags: str) -> tuple[int, str, str]:
-    file = tmp_path / "scenario.yaml"
-    file.write_text(yaml.safe_dump(scenario), encoding="utf-8")
-    result = CliRunner().invoke(cli, ["serve-sim", "-f", str(file), *flags])
-    return result.exit_code, result.stdout, result.stderr
-
-
-def figures(tmp_path: Path, scenario: Any, *flags: str) -> dict[str, Any]:
-    status, out, error = run(tmp_path, scenario, "-o", "json", *flags)
-    assert (status, error) == (0, "")
-    document: dict[str, Any] = json.loads(out)
-    return document
-
-
-def changed(scenario: dict[str, Any], **path: Any) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(json.dumps(scenario))
-    for dotted, value in path.items():
-        node = document
-        *parents, last = dotted.split("__")
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = value
-    return document
 
 
 def azure(tmp_path: Path, rows: list[str], name: str = "trace.csv") -> str:
@@ -364,47 +315,3 @@ def test_no_trace_makes_a_traceback(tmp_path: Path, kind: str, lines: list[bytes
     assert status in (0, 2), error
     assert bool(out) == (status == 0)
     assert bool(error) == (status == 2)
-
-
-def test_means_and_the_rate_have_expected_errors_and_sources(tmp_path: Path) -> None:
-    found = figures(tmp_path, COLOCATED, "--prompts", "200", "--concurrency", "200")
-    errors = found["expectedErrorPercent"]
-    assert all(5 < errors[name] < 100 for name in ("ttftSeconds", "tpotSeconds", "tokensPerSecond"))
-    assert found["sources"]["stacks"][found["deployment"]["stack"]]["hostSeconds"]["status"]
-    _, out, _ = run(tmp_path, COLOCATED, "--prompts", "50")
-    assert out.count("+-") >= 4
-
-
-def test_a_rate_that_the_arrivals_set_has_no_error_of_the_model(tmp_path: Path) -> None:
-    found = figures(tmp_path, COLOCATED, "--prompts", "300", "--rate", "1")
-    assert found["expectedErrorPercent"]["tokensPerSecond"] is None
-    assert found["expectedErrorPercent"]["ttftSeconds"] > 5
-
-
-def test_fewer_requests_than_clients_are_said(tmp_path: Path) -> None:
-    found = figures(tmp_path, COLOCATED, "--concurrency", "1200")
-    assert found["load"]["requests"] == 1000
-    assert any("fewer than the 1,200 clients" in note and "--prompts 2400" in note for note in found["notes"])
-    assert not figures(tmp_path, COLOCATED, "--concurrency", "100", "--prompts", "100")["notes"]
-
-
-def test_one_prompt_takes_the_chunk_of_its_group_and_no_more(tmp_path: Path) -> None:
-    long = changed(COLOCATED, inference__inputTokens=8192)
-    one = ("--prompts", "1", "--concurrency", "1")
-    whole, small, smaller = (
-        figures(tmp_path, long, *one, *flags)["latency"]["ttftSeconds"]["mean"]
-        for flags in ((), ("--chunk", "1024"), ("--chunk", "512"))
-    )
-    # 32 groups have 32 chunks in a step, and a prompt is read by one of them: in 8 steps, or in 16.
-    assert smaller > 1.05 * small
-    assert small > 1.05 * whole
-
-
-def test_a_lone_request_has_the_time_to_first_token_of_simulate(tmp_path: Path) -> None:
-    for scenario in (COLOCATED, DISAGGREGATED):
-        found = figures(tmp_path, scenario, "--prompts", "1", "--concurrency", "1")
-        simulated = evaluate(scenario).result
-        served = found["latency"]["ttftSeconds"]["mean"]
-        # simulate counts the first decode step too where the caches change pools.
-        later = simulated.tpot_seconds if scenario is DISAGGREGATED else 0.0
-        assert served == pytest.approx(simulated.ttft_seconds - later, rel=0.02)
