@@ -31,3 +31,19 @@ def test_deleting_the_machine_leaves_nothing_and_helm_test_brings_up_its_own(pro
     finally:
         product.kubectl("apply", "-f", "examples/supernode-384.yaml")
     product.wait_machine_ready(240)
+
+
+def test_uninstalling_the_chart_deletes_the_machine_first_and_keeps_the_definitions(product: Product) -> None:
+    try:
+        product.run(["helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "5m"])
+        assert not product.get("supernodes")["items"]
+        assert not left(product)
+        product.wait(lambda: product.allocatable() == (0, 0), "no resource above zero", 30)
+        product.wait(lambda: not product.get("pods", "-n", NAMESPACE)["items"], "the operator to be gone", 120)
+        for kind in ("clusterroles", "clusterrolebindings", "validatingadmissionpolicies"):
+            labelled = product.get(kind, "-l", f"app.kubernetes.io/instance={RELEASE}")["items"]
+            assert [item["metadata"]["name"] for item in labelled] == []
+    finally:
+        product.install()
+        product.kubectl("apply", "-f", "examples/supernode-384.yaml")
+    product.wait_machine_ready(240)

@@ -109,7 +109,7 @@ def test_a_kubelet_that_is_not_ready_stops_the_run_within_two_seconds(product: P
 
         product.wait(not_ready, "the API server to say NotReady", 120)
         took = product.wait(lambda: product.rate("steady") == 0, "the rate to be 0", 30)
-        assert took < 15  # a gross regression only; bench measures the two seconds
+        assert took < 15  # two seconds, on a machine that does nothing else; api tests hold the operator to three
     finally:
         product.cluster("start", "kubelet")
     product.wait(lambda: product.rate("steady") > 0, "the run to go on", 120)

@@ -31,6 +31,21 @@ def kill(product: Product, chance: random.Random) -> None:
         )
 
 
+def lost(product: Product) -> list[str]:
+    """Return the running pods that do not hold as many dies as they asked for."""
+    held: dict[str, int] = {}
+    for pod_name, _ in product.holders().values():
+        name = pod_name.rpartition("/")[2]
+        held[name] = held.get(name, 0) + 1
+    found = []
+    for item in product.get("pods", "-n", "default")["items"]:
+        name = item["metadata"]["name"]
+        asked = int(item["spec"]["containers"][0]["resources"]["limits"]["huawei.com/Ascend910"])
+        if item["status"]["phase"] == "Running" and held.get(name, 0) != asked:
+            found.append(f"{name}: {held.get(name, 0)} of {asked}")
+    return found
+
+
 def test_no_die_is_held_twice_or_lost_after_fifty_random_kills(product: Product) -> None:
     chance = random.Random(384)
     image = image_of(product)
@@ -43,8 +58,11 @@ def test_no_die_is_held_twice_or_lost_after_fifty_random_kills(product: Product)
             gone = alive.pop(chance.randrange(len(alive)))
             product.kubectl("delete", "pod", gone, "-n", "default", "--wait=false")
         kill(product, chance)
+        product.holders()  # an AssertionError when a die is held twice
         time.sleep(chance.uniform(0, 0.6))
     product.wait_machine_ready(240)
+    product.wait(lambda: lost(product) == [], "every running pod to hold what it asked for", 120)
+    product.holders()
     product.kubectl("delete", "pod", "--all", "-n", "default", "--timeout=120s")
     product.wait(lambda: not product.holders(), "no die to be held", 180)
     product.apply(*(pod(f"all-{i}", 16, image) for i in range(48)))

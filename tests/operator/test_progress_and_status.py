@@ -110,6 +110,20 @@ def test_one_transition_is_one_event_however_often_it_is_reported() -> None:
     assert build_events("SuperNode", obj, [], calm, "t") == []
 
 
+def test_nodes_that_are_left_out_are_told_although_the_machine_stands() -> None:
+    obj = {"metadata": {"name": "m", "uid": "u"}}
+    types = [ConditionType.NODES_READY, ConditionType.READY]
+    whole = conditions_of([], [fine(type_) for type_ in types], generation=1, now="t1")
+    left_out = Verdict(ConditionType.NODES_READY, True, Reason.NODE_TAKEN, "left out: a")
+    short = conditions_of(whole, [left_out, fine(ConditionType.READY)], generation=1, now="t2")
+    told = build_events("SuperNode", obj, whole, short, "t2")
+    assert [(event["type"], event["reason"], event["message"]) for event in told] == [
+        ("Warning", "NodeTaken", "left out: a")
+    ]
+    assert build_events("SuperNode", obj, short, short, "t3") == []
+    assert build_events("SuperNode", obj, short, whole, "t3") == []
+
+
 def workload(name: str = "w", second: int = 0, **pods: Any) -> dict[str, Any]:
     training = {"sequenceLength": 4096, "globalBatchSize": 64}
     spec = {"superNode": "m", "model": {"name": "llama-3.1-8b"}, "training": training, "pods": pods}

@@ -29,6 +29,8 @@ _SILENT: Final = frozenset(
     {ConditionType.PROGRESSING, ConditionType.NODES_READY, ConditionType.DEVICES_READY, ConditionType.CABINETS_READY}
 )
 """Ready repeats the first of these that is False; an Event for each would be noise."""
+_LEFT_OUT: Final = frozenset({Reason.NODE_TAKEN, Reason.FOREIGN_DEVICE_PLUGIN})
+"""Reasons for which NodesReady speaks although it is True: the machine stands, on fewer nodes than were chosen."""
 _CALM: Final = frozenset(
     {
         Reason.AS_EXPECTED,
@@ -54,7 +56,7 @@ def build_events(
     for condition in new:
         type_ = condition["type"]
         before = find_condition([dict(c) for c in old], type_)
-        if type_ in _SILENT or condition["status"] == "Unknown":
+        if condition["status"] == "Unknown" or (type_ in _SILENT and not _leaves_out(condition)):
             continue
         if before is None and condition["reason"] in _CALM | {Reason.INCOMPLETE}:
             continue
@@ -64,6 +66,10 @@ def build_events(
             continue  # Ready says the same
         events.append(_event(kind, obj, condition, before, now))
     return events
+
+
+def _leaves_out(condition: Mapping[str, Any]) -> bool:
+    return condition["status"] == "True" and condition["reason"] in _LEFT_OUT
 
 
 def _event(
@@ -94,7 +100,7 @@ def _event(
 
 
 def _is_good(condition: Mapping[str, Any]) -> bool:
-    if condition["reason"] in _CALM:
-        return True
+    if condition["reason"] in _CALM | _LEFT_OUT:
+        return condition["reason"] in _CALM
     good = "False" if condition["type"] in _BAD_WHEN_TRUE else "True"
     return bool(condition["status"] == good)
