@@ -114,7 +114,8 @@ def evaluate(document: Mapping[str, Any]) -> Evaluation:
     nodes = scenario.machine.nodes or profile.servers
     if nodes > profile.servers:
         all_of = counted(profile.servers, "server")
-        raise ScenarioError("machine.nodes", f"{nodes} is more than the {all_of} of {profile.name}")
+        remedy = f"give at most {profile.servers}, or another machine with figures.servers"
+        raise ScenarioError("machine.nodes", f"{nodes} is more than the {all_of} of {profile.name}: {remedy}")
     workload = {
         "metadata": {"name": _NAME, "namespace": "default"},
         "spec": {"superNode": _NAME, **scenario.workload_spec(), "pods": {"managed": {"nodes": nodes}}},

@@ -25,7 +25,7 @@ _ONLY = (
     ("weights", ("decode", "prefill", "disaggregated")),
 )
 """Options that not every phase has."""
-_TIMES = ("tpot_ms", "ttft_ms", "tokens_per_second")
+_TIMES = ("tpot_ms", "ttft_ms", "tokens_per_second", "batch")
 
 
 @click.command()

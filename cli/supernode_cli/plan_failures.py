@@ -8,6 +8,7 @@ from supernode_cli.errors import CliError
 from supernode_cli.evaluation import ScenarioError, parse_failed
 from supernode_cli.failed import FailedError, servers_with_failures
 from supernode_cli.plan_scenario import Document
+from supernode_cli.yaml_documents import DuplicateKeyError, read_yaml
 from supernode_dataplane.errors import ImpossibleFailureError
 from supernode_dataplane.profile import Profile, load_profile
 from supernode_dataplane.remaining import remaining_machine
@@ -50,6 +51,9 @@ def _read(failed: str) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(failed)
+        documents = read_yaml(failed)
+    except DuplicateKeyError as error:
+        raise CliError(f"plan: --failed: {error}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise CliError(f"plan: --failed is not YAML: {' '.join(str(error).split())[:200]}") from None
+        raise CliError(f"plan: --failed cannot be read as YAML: {' '.join(str(error).split())[:200]}") from None
+    return documents[0] if documents else None

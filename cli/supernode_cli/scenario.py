@@ -129,6 +129,9 @@ class ScenarioTraining(Training):
     expert_imbalance: float | None = Field(
         default=None, ge=1, le=1000, description="Load of the hottest expert rank over the mean; absent: even."
     )
+    overlap_exchange: bool | None = Field(
+        default=None, description="Whether tokens travel to experts beside another micro-batch's work (DualPipe)."
+    )
 
 
 class Reliability(ApiModel):

@@ -18,6 +18,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -111,8 +112,8 @@ class Listed:
         return len(self.documents)
 
     def document(self, number: int) -> Any:
-        """Return a scenario."""
-        return self.documents[number]
+        """Return a scenario, as the caller's own."""
+        return deepcopy(self.documents[number])
 
     def values(self, number: int) -> tuple[Any, ...]:
         """Return the columns of a scenario."""
@@ -157,10 +158,21 @@ def _json_lines(path: str, text: str) -> list[Any]:
         if not line.strip():
             continue
         try:
-            documents.append(json.loads(line, parse_constant=_no_constant))
+            documents.append(json.loads(line, parse_constant=_no_constant, object_pairs_hook=_no_twice))
+        except DuplicateKeyError as error:
+            raise CliError(f"{path}: line {number}: {error}") from None
         except (ValueError, RecursionError):
             raise CliError(f"{path}: line {number} is not JSON; write one scenario on each line") from None
     return documents
+
+
+def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise DuplicateKeyError(f"key {twice[:64]!r} stands twice; leave one out")
+    return found
 
 
 def _no_constant(name: str) -> None:
@@ -177,7 +189,7 @@ def _yaml(path: str, text: str) -> list[Any]:
     except DuplicateKeyError as error:
         raise CliError(f"{path}: {error}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise CliError(f"{path}: is not YAML: {' '.join(str(error).split())[:200]}") from None
+        raise CliError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())[:200]}") from None
     except TypeError as error:
         raise CliError(f"{path}: has a value that JSON does not know ({error}); write it in quotes") from None
     return documents

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["DuplicateKeyError", "read_yaml"]
+
+_DEEPEST: Final = 100
 
 
 class DuplicateKeyError(Exception):
@@ -21,7 +23,27 @@ def read_yaml(text: str) -> list[Any]:
     """
     import yaml
 
-    return [document for document in yaml.load_all(text, Loader=_loader()) if document is not None]
+    documents = [document for document in yaml.load_all(text, Loader=_loader()) if document is not None]
+    if any(_is_deep(document) for document in documents):
+        raise ValueError(f"it is nested deeper than {_DEEPEST} levels, which no scenario is")
+    return documents
+
+
+def _is_deep(document: Any) -> bool:
+    """Say whether a document has more levels than any scenario; by levels, for recursion would not survive it."""
+    level = [document]
+    for _ in range(_DEEPEST):
+        # Aliases may make a level of very many equal things.
+        level = list({id(part): part for parent in level for part in _parts(parent)}.values())
+        if not level:
+            return False
+    return True
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [*value.values()]
+    return value if isinstance(value, list) else []
 
 
 @cache

@@ -62,8 +62,25 @@ def changed_profile(name: str, figures: Mapping[str, Any]) -> Profile:
         field, factor = to_si(_snake(key))
         values[field] = _value(key, value, types[field] == "int", factor)
     changed = replace(profile, **values)
+    changed = replace(changed, **_measured_anew(profile, changed, values))
     _check(changed)
     return changed
+
+
+def _measured_anew(profile: Profile, changed: Profile, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was measured of links whose rate is another now: as much of it as of the built-in rate."""
+    bus = changed.die_bus_bytes_per_second / profile.die_bus_bytes_per_second
+    rdma = changed.rdma_bytes_per_second / (profile.rdma_bytes_per_second or 1.0)
+    package = changed.sio_bytes_per_second / (profile.sio_bytes_per_second or 1.0)
+    ratios = {
+        "node_measured_bytes_per_second": bus,
+        "pod_measured_bytes_per_second": bus,
+        "rdma_measured_bytes_per_second": rdma if profile.rdma_bytes_per_second else 1.0,
+        "sio_measured_bytes_per_second": package if profile.sio_bytes_per_second else 1.0,
+    }
+    return {
+        name: getattr(profile, name) * ratio for name, ratio in ratios.items() if name not in given and ratio != 1.0
+    }
 
 
 def changes(profile: Profile) -> dict[str, Any]:
@@ -79,6 +96,8 @@ def _value(key: str, value: Any, whole: bool, factor: float) -> int | float | st
         if value not in _WORDS[key]:
             raise InvalidFigureError(key, f"must be one of {', '.join(_WORDS[key])}, not {str(value)[:40]}")
         return str(value)
+    if isinstance(value, str):
+        value = _number(value)  # YAML takes 1e9 and 1.0e9 for text
     number = isinstance(value, int | float) and not isinstance(value, bool)
     most = _BOUNDS.get(key, _LARGEST)
     least = "at least 0" if key in _MAY_BE_ZERO else "above 0"
@@ -87,6 +106,13 @@ def _value(key: str, value: Any, whole: bool, factor: float) -> int | float | st
         kind = "a whole number" if whole else "a number"
         raise InvalidFigureError(key, f"must be {kind} {least} and at most {most:g}, not {str(value)[:40]}")
     return int(value) if whole else float(value) * factor
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _check(profile: Profile) -> None:
@@ -100,6 +126,9 @@ def _check(profile: Profile) -> None:
             f"is {profile.uplinks_per_l1}, and an L1 chip has one for each of {profile.l2_chips_per_plane} L2 chips"
         )
         raise InvalidFigureError("uplinksPerL1", f"{message} of its plane; change l2ChipsPerPlane too")
+    if profile.hbm_idle_bytes >= profile.hbm_bytes_per_die:
+        most = profile.hbm_bytes_per_die / 2**20
+        raise InvalidFigureError("hbmIdleMebibytes", f"must be less than a die's HBM: give less than {most:g}")
     _check_cpus(profile)
 
 

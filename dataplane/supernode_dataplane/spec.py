@@ -15,7 +15,7 @@ from supernode_dataplane.layout import check_layout
 from supernode_dataplane.machine import GradientType, OptimizerSharding, Recompute, TrainingSpec
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.raw_fields import FieldError, read_choice, read_mapping, read_model, read_whole
-from supernode_dataplane.stacks import load_stack, stack_names
+from supernode_dataplane.stacks import stack_names
 from supernode_dataplane.state import Problem
 from supernode_dataplane.training import plan_training
 
@@ -53,7 +53,8 @@ def parse_training(spec: Mapping[str, Any]) -> TrainingSpec | Problem:
             gradient_type=read_choice(training, "gradientType", "spec.training", get_args(GradientType), "fp32"),
             recompute=read_choice(training, "recompute", "spec.training", get_args(Recompute), "auto"),
             stage_layers=_stage_layers(training),
-            expert_imbalance=_imbalance(training, load_stack(stack).expert_imbalance if model.is_moe else 1.0),
+            expert_imbalance=_imbalance(training),
+            overlap_exchange=training.get("overlapExchange") is True,
             hot_rank=training.get("expertImbalance") is not None,
         )
     except ModelError as error:
@@ -91,11 +92,14 @@ def _stage_layers(training: Mapping[str, Any]) -> tuple[int, ...] | None:
     return tuple(read_whole(stages, stage, "spec.training.stageLayers", 4096) for stage in stages)
 
 
-def _imbalance(training: Mapping[str, Any], usual: float) -> float:
-    """Return the load of the hottest expert parallel die over the mean; text too, as the API has no floats."""
+def _imbalance(training: Mapping[str, Any]) -> float:
+    """Return the load of the hottest expert parallel die over the mean; text too, as the API has no floats.
+
+    Routers are balanced while they are trained (by a bias or a loss): even, unless it is given.
+    """
     value = training.get("expertImbalance")
     if value is None:
-        return usual
+        return 1.0
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
