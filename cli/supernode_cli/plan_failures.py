@@ -55,5 +55,5 @@ def _read(failed: str) -> Any:
     except DuplicateKeyError as error:
         raise CliError(f"plan: --failed: {error}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise CliError(f"plan: --failed cannot be read as YAML: {' '.join(str(error).split())[:200]}") from None
+        raise CliError(f"plan: --failed is not YAML: {' '.join(str(error).split())[:200]}") from None
     return documents[0] if documents else None

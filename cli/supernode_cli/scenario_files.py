@@ -39,7 +39,7 @@ def _parse(path: str) -> list[Any]:
         raise CliError(f"{path}: is not UTF-8 text") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         problem = " ".join(str(error).split())
-        raise CliError(f"{path}: cannot be read as YAML: {problem[:200]}") from None
+        raise CliError(f"{path}: is not YAML: {problem[:200]}") from None
 
 
 def _one(path: str, documents: list[Any], name: str | None) -> dict[str, Any]:

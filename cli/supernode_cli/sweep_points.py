@@ -189,7 +189,7 @@ def _yaml(path: str, text: str) -> list[Any]:
     except DuplicateKeyError as error:
         raise CliError(f"{path}: {error}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise CliError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())[:200]}") from None
+        raise CliError(f"{path}: is not YAML: {' '.join(str(error).split())[:200]}") from None
     except TypeError as error:
         raise CliError(f"{path}: has a value that JSON does not know ({error}); write it in quotes") from None
     return documents
