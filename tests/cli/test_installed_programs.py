@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
-import pytest
+from support.apiserver import ApiServer
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent  # not resolved: the environment's, beside which pip puts what it installs
@@ -68,10 +67,9 @@ def test_bad_input_to_the_plugin_is_one_message_and_exit_status_2() -> None:
     assert "Traceback" not in nowhere.stderr + wrong.stderr
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on this machine's PATH")
-def test_kubectl_finds_the_plugin_and_hands_it_its_arguments(tmp_path: Path) -> None:
+def test_kubectl_finds_the_plugin_and_hands_it_its_arguments(api_server: ApiServer, tmp_path: Path) -> None:
     path = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
-    kubectl = str(shutil.which("kubectl"))
+    kubectl = str(api_server.program)
     asked = run(kubectl, "supernode", "simulate", "-f", EXAMPLE, "-o", "json", path=path, HOME=str(tmp_path))
     assert asked.returncode == 0, asked.stderr
     assert asked.stdout == run(installed("supernode"), "simulate", "-f", EXAMPLE, "-o", "json").stdout

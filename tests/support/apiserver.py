@@ -60,7 +60,7 @@ class ApiServer:
         self.ca = instance.state / "pki" / "ca.crt"
         self.audit_log = instance.log("audit")
         self.folder = instance.state
-        self._kubectl = kubectl
+        self.program = kubectl
         self._context = ssl.create_default_context(cafile=str(self.ca))
         self._context.load_cert_chain(self.ca.with_name("admin.crt"), self.ca.with_name("admin.key"))
         self._connections = threading.local()
@@ -68,7 +68,7 @@ class ApiServer:
 
     def kubectl(self, *args: str | Path, input: str | None = None, check: bool = True) -> str:
         """Run kubectl as administrator; return what it printed, errors included when ``check`` is false."""
-        argv = [str(self._kubectl), f"--kubeconfig={self.kubeconfig}", *map(str, args)]
+        argv = [str(self.program), f"--kubeconfig={self.kubeconfig}", *map(str, args)]
         done = subprocess.run(argv, input=input, text=True, capture_output=True, env=self._environment, check=False)
         if check and done.returncode:
             raise KubectlError(
