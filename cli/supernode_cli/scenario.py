@@ -132,6 +132,12 @@ class ScenarioTraining(Training):
     overlap_exchange: bool | None = Field(
         default=None, description="Whether tokens travel to experts beside another micro-batch's work (DualPipe)."
     )
+    mtp_layers: int | None = Field(
+        default=None,
+        ge=0,
+        le=16,
+        description="Layers for multi-token prediction that are trained beside the model's own; absent: none.",
+    )
 
 
 class Reliability(ApiModel):

@@ -63,15 +63,16 @@ def layers_by_stage(spec: TrainingSpec) -> tuple[int, ...]:
 def stage_kinds(spec: TrainingSpec) -> tuple[tuple[int, ...], ...]:
     """Return for each stage how many layers of each of the model's kinds it has.
 
-    With virtual stages a stage has a chunk of layers from each turn through the pipeline.
+    With virtual stages a stage has a chunk of layers from each turn through the pipeline. Layers for multi-token
+    prediction are the last stage's, beside those that :func:`layers_by_stage` counts.
     """
-    return _stage_kinds(spec.model, layers_by_stage(spec), spec.virtual_pipeline)
+    return _stage_kinds(spec.model, layers_by_stage(spec), spec.virtual_pipeline, spec.mtp_layers)
 
 
 @lru_cache(maxsize=1024)
-def _stage_kinds(model: Architecture, counts: tuple[int, ...], chunks: int) -> tuple[tuple[int, ...], ...]:
-    if len(model.kinds) == 1:
-        return tuple((count,) for count in counts)
+def _stage_kinds(
+    model: Architecture, counts: tuple[int, ...], chunks: int, mtp_layers: int
+) -> tuple[tuple[int, ...], ...]:
     index = {(kind.attention, kind.feed_forward): number for number, kind in enumerate(model.kinds)}
     order: list[int] = []
     for group in model.groups:
@@ -84,6 +85,7 @@ def _stage_kinds(model: Architecture, counts: tuple[int, ...], chunks: int) -> t
             for kind in order[at : at + size]:
                 found[stage][kind] += 1
             at += size
+    found[-1][order[-1]] += mtp_layers
     return tuple(tuple(kinds) for kinds in found)
 
 

@@ -92,6 +92,8 @@ class TrainingSpec:
     """Load of the hottest expert parallel die over the mean."""
     overlap_exchange: bool = False
     """Whether dispatch and combine of one micro-batch run beside another's work, as DualPipe does."""
+    mtp_layers: int = 0
+    """Layers for multi-token prediction that are trained too; each is a layer of the model's last kind."""
     hot_rank: bool = False
     """Whether the workload says so of one die of each group, whose ports then show it; else it is the stack's mean."""
 

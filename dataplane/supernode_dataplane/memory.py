@@ -83,6 +83,10 @@ def stage_parameters(spec: TrainingSpec) -> tuple[StageParameters, ...]:
     dense[0] += model.embedding_parameters / tp
     if not model.tied or stages > 1:
         dense[-1] += model.head_parameters / tp
+    # Multi-token prediction joins a state with an embedding (2 h to h), and reads the embedding where it runs.
+    dense[-1] += spec.mtp_layers * 2.0 * model.hidden**2 / tp
+    if spec.mtp_layers and stages > 1:
+        dense[-1] += model.embedding_parameters / tp
     return tuple(StageParameters(*both) for both in zip(dense, expert, strict=True))
 
 

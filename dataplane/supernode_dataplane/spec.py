@@ -55,6 +55,7 @@ def parse_training(spec: Mapping[str, Any]) -> TrainingSpec | Problem:
             stage_layers=_stage_layers(training),
             expert_imbalance=_imbalance(training),
             overlap_exchange=training.get("overlapExchange") is True,
+            mtp_layers=read_whole(training, "mtpLayers", "spec.training", 16, 0, least=0),
             hot_rank=training.get("expertImbalance") is not None,
         )
     except ModelError as error:

@@ -91,7 +91,7 @@ class Plan:
     kinds: tuple[LayerCost, ...]
     memory: Memory
     head: Pass
-    """Forward and backward of the output head, on the last stage."""
+    """Forward and backward of the output head, on the last stage, with those of layers for multi-token prediction."""
     stack: Stack
     fixed_seconds: float
     """Launch and host time of a layer's forward pass."""
@@ -140,11 +140,13 @@ def plan_training(profile: Profile, spec: TrainingSpec, dies: int, stack: Stack 
     micro_batches = spec.global_batch_size // (data * spec.micro_batch_size)
     tokens = float(spec.sequence_length * spec.micro_batch_size) / spec.context
     optimizer_bytes, dense, expert = _per_step(spec, dies, memory, micro_batches)
-    head = 2.0 * tokens * model.head_parameters / tp
-    head_bytes = WEIGHT_BYTES * model.head_parameters / tp
+    # Each layer for multi-token prediction joins a state with an embedding (2 h to h) and has the head once more.
+    heads = 1 + spec.mtp_layers
+    joined = model.head_parameters * heads + 2 * model.hidden**2 * spec.mtp_layers
+    head, head_bytes = 2.0 * tokens * joined / tp, WEIGHT_BYTES * joined / tp
     turns = 1.0 + GEMM_BACKWARD_RATIO
     # Softmax and cross entropy read and write the logits as an activation does its columns: three values each.
-    entropy = 3.0 * tokens * model.vocab / tp * stack.training_vector_seconds
+    entropy = 3.0 * tokens * model.vocab / tp * heads * stack.training_vector_seconds
     return Plan(
         spec=spec,
         data=data,
@@ -255,7 +257,9 @@ def _layer_seconds(plan: Plan, kind: LayerCost, costs: LinkCosts) -> dict[str, f
         gather = within.latency_seconds + spec.expert_imbalance * share.exchange_bytes * within.seconds_per_byte
         exposed = (exchange + gather) * EXCHANGES_PER_PASS * passes
         if spec.overlap_exchange:
-            beside = min(exposed, seconds["compute"] + seconds["recompute"])
+            # One micro-batch's forward pass is paired with another's backward pass. What is recomputed runs before the
+            # pair and alone (MindSpeed's fb_overlap does a checkpointed layer's forward first): its exchanges show.
+            beside = min((exchange + gather) * EXCHANGES_PER_PASS * 2.0, seconds["compute"])
             exposed -= beside * (1.0 - plan.stack.overlap_slowdown)
         seconds["expert_parallel"] = exposed
     if spec.context > 1:

@@ -211,6 +211,7 @@ def _trained(given: Given, stacks: Stacks, cards: int, batch: int) -> float:
         optimizer_sharding=given["sharding"],
         recompute=given.get("recompute", "auto"),
         overlap_exchange=given.get("overlapExchange", False),
+        mtp_layers=given.get("mtp", 0),
     )
     dies = cards * profile.dies_per_package
     plan = plan_training(profile, spec, dies, stack)
