@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -59,45 +59,59 @@ PRIVATE_FOLDERS: Final = {"kubelet": "/var/lib/kubelet", "cni": "/var/lib/cni", 
 """Folder in the state -> where the cluster's own mount namespace shows it."""
 
 
-def _missing_packages(api_only: bool) -> list[str]:
-    path = os.pathsep.join((os.environ.get("PATH", ""), *SYSTEM_PATH))
+def _missing_packages(api_only: bool, root: Path) -> list[str]:
+    folders = (str(root / folder.lstrip("/")) for folder in SYSTEM_PATH)
+    path = os.pathsep.join((os.environ.get("PATH", ""), *folders))
     tools = _API_TOOLS if api_only else _TOOLS
     missing = [package for tool, package in tools.items() if not shutil.which(tool, path=path)]
-    if not api_only and not any(Path("/usr/lib").glob("*/libc.a")) and not Path("/usr/lib64/libc.a").exists():
+    if not api_only and not any((root / "usr/lib").glob("*/libc.a")) and not (root / "usr/lib64/libc.a").exists():
         missing.append(_STATIC_LIBC)
     return missing
 
 
-def _is_debian_12() -> bool:
+def _is_debian_12(root: Path) -> bool:
     try:
-        lines = Path("/etc/os-release").read_text().splitlines()
+        lines = (root / "etc/os-release").read_text().splitlines()
     except OSError:
         return False
     return "ID=debian" in lines and any(line.startswith('VERSION_ID="12') for line in lines)
 
 
-def ensure_packages(api_only: bool = False) -> None:
-    """Install the Debian packages that are missing, or name them where that is not ours to do."""
-    missing = _missing_packages(api_only)
+def ensure_packages(api_only: bool = False, root: Path = Path("/")) -> None:
+    """Install the Debian packages that are missing, or name them where that is not ours to do.
+
+    ``root`` is where the machine's files are looked for. MissingPackagesError: they are for the owner to install;
+    DevclusterError: the package manager failed.
+    """
+    missing = _missing_packages(api_only, root)
     if not missing:
         return
     names = " ".join(missing)
-    if not _is_debian_12():
+    if not _is_debian_12(root):
         raise MissingPackagesError(f"missing here (names as in Debian 12): {names}; install them and try again")
     if os.geteuid() != 0:
         raise MissingPackagesError(f"missing: {names}; install them as root: apt-get install {names}")
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    if not any(Path("/var/lib/apt/lists").glob("*Packages*")):
-        progress.say("reading the package lists")
-        run("apt-get", "update", "-qq", env=env)
-    for index, package in enumerate(missing, 1):
-        progress.say(f"installing the system package {package} ({index}/{len(missing)})")
-        argv = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", package)
-        try:
-            run(*argv, env=env)
-        except DevclusterError:
-            run("apt-get", "update", "-qq", env=env)  # lists from long ago name files that are gone
-            run(*argv, env=env)
+    path = os.pathsep.join((os.environ.get("PATH", ""), *SYSTEM_PATH))  # dpkg calls what is in /sbin
+    env = {**os.environ, "PATH": path, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        if not any((root / "var/lib/apt/lists").glob("*Packages*")):
+            progress.say("reading the package lists")
+            run("apt-get", "update", "-qq", env=env)
+        for index, package in enumerate(missing, 1):
+            progress.say(f"installing the system package {package} ({index}/{len(missing)})")
+            _install(package, env)
+    except DevclusterError as error:
+        still = " ".join(_missing_packages(api_only, root))
+        raise DevclusterError(f"missing: {still}; install them and try again; apt-get could not:\n{error}") from error
+
+
+def _install(package: str, env: Mapping[str, str]) -> None:
+    argv = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", package)
+    try:
+        run(*argv, env=env)
+    except DevclusterError:
+        run("apt-get", "update", "-qq", env=env)  # lists from long ago name files that are gone
+        run(*argv, env=env)
 
 
 def find_init(instance: Instance) -> int:
