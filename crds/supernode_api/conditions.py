@@ -23,6 +23,7 @@ class ConditionType(StrEnum):
     DEVICES_READY = "DevicesReady"
     CABINETS_READY = "CabinetsReady"
     DELETION_BLOCKED = "DeletionBlocked"
+    TELEMETRY_EXPORTED = "TelemetryExported"
     # ComputeNode
     RELEASED = "Released"
     # SuperNodeWorkload
@@ -57,6 +58,9 @@ class Reason(StrEnum):
     FAULTS_IN_FORCE = "FaultsInForce"
     DEVICES_HELD = "DevicesHeld"
     INVALID_AGENT_STATUS = "InvalidAgentStatus"
+    OTLP_ENDPOINT_UNREACHABLE = "OtlpEndpointUnreachable"
+    OTLP_EXPORT_REFUSED = "OtlpExportRefused"
+    INVALID_OTLP_SETTINGS = "InvalidOtlpSettings"
     # ComputeNode
     REGISTERED = "Registered"
     KUBELET_UNREACHABLE = "KubeletUnreachable"

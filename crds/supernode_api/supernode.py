@@ -186,7 +186,8 @@ class SuperNodeStatus(ApiModel):
 
     conditions: Annotated[list[Condition], Field(max_length=16), ListMap(("type",))] = Field(
         default_factory=list,
-        description="Ready (summary), NodesReady, DevicesReady, CabinetsReady, Progressing, Degraded.",
+        description="Ready (summary), NodesReady, DevicesReady, CabinetsReady, Progressing, Degraded; "
+        "and DeletionBlocked, TelemetryExported where they apply.",
     )
     observed_generation: int = Field(default=0, ge=0, description="metadata.generation that this status is about.")
     capacity: MachineCapacity = Field(default_factory=MachineCapacity, description="What the profile holds.")

@@ -145,7 +145,7 @@ def _speaking(super_node: dict[str, Any]) -> list[dict[str, Any]]:
         c
         for c in conditions
         if (c.get("status") == "True") == (c.get("type") in ("DeletionBlocked", "Degraded"))
-        and c.get("type") != "Progressing"
+        and c.get("type") not in ("Progressing", "TelemetryExported")
     ]
 
 

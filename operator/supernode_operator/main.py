@@ -20,9 +20,10 @@ from supernode_operator.dispatch import Dispatcher
 from supernode_operator.engine.client import Client, load_configuration
 from supernode_operator.engine.errors import ConfigError, LeaseLostError
 from supernode_operator.engine.health import serve
-from supernode_operator.engine.kinds import Key
+from supernode_operator.engine.kinds import SUPER_NODE, Key
 from supernode_operator.engine.leader import Elector
 from supernode_operator.engine.metrics import Metrics
+from supernode_operator.engine.otlp_watch import OtlpWatch
 from supernode_operator.engine.queue import WorkQueue
 from supernode_operator.engine.store import Store
 from supernode_operator.engine.tracing import Tracing, start_tracing
@@ -61,7 +62,14 @@ class _Operator:
         self.queue = WorkQueue(metrics)
         self.watches = Watches(client, self.store, metrics)
         self.elector = Elector(client, config.namespace, LEASE_NAME, config.identity)
-        self.ctx = Context(store=self.store, client=client, config=config, requeue=self._requeue)
+        self.otlp = OtlpWatch(config.telemetry, self._look_at_machines)
+        self.ctx = Context(
+            store=self.store,
+            client=client,
+            config=config,
+            requeue=self._requeue,
+            telemetry=lambda: self.otlp.health,
+        )
         self.tracing = tracing
         self.loop = Loop(self.ctx, self.queue, metrics, tracing)
         self.dispatcher = Dispatcher(self.store, self.queue.add)
@@ -70,6 +78,10 @@ class _Operator:
     def _requeue(self, key: Key, seconds: float, reason: str) -> None:
         self.tracing.requeue(reason, seconds)
         self.queue.add_after(key, seconds)
+
+    def _look_at_machines(self) -> None:
+        for super_node in self.store.list(SUPER_NODE):
+            self.queue.add(SUPER_NODE.key(super_node))
 
     def healthy(self) -> tuple[bool, dict[str, Any]]:
         """Alive: no watch is dead and no reconcile is stuck."""
@@ -141,6 +153,7 @@ async def _work(operator: _Operator, configuration: Any, stop: asyncio.Event) ->
         group.create_task(_watch(operator, configuration, stop))
         group.create_task(operator.watches.resync())
         group.create_task(operator.loop.run())
+        group.create_task(operator.otlp.run())
 
 
 async def _watch(operator: _Operator, configuration: Any, stop: asyncio.Event) -> None:

@@ -16,6 +16,7 @@ from supernode_operator.domain.device_status import judge_devices
 from supernode_operator.domain.faults import list_faults
 from supernode_operator.domain.nodes import NodeChoice, find_lockout
 from supernode_operator.domain.objects import Object, is_deleting, name, node_is_ready, some
+from supernode_operator.domain.telemetry import SignalHealth, judge_telemetry
 from supernode_operator.domain.verdicts import Verdict, conditions_of, fine
 
 __all__ = ["MachineView", "build_rejected_status", "build_super_node_status"]
@@ -47,6 +48,8 @@ class MachineView:
     garbage: Sequence[Garbage]
     performance: Mapping[str, Any]
     stamp: Mapping[str, Any] | None
+    telemetry: Sequence[SignalHealth] = ()
+    """What is known of the OTLP endpoint; empty: OTLP is off."""
 
 
 def build_rejected_status(raw: Object, rejection: Rejection, now: str) -> dict[str, Any]:
@@ -99,6 +102,7 @@ def _verdicts(view: MachineView, placed: Sequence[Object]) -> list[Verdict]:
         ready = Verdict(ConditionType.READY, False, missing[0].reason, missing[0].message)
     if is_deleting(view.raw):
         ready = Verdict(ConditionType.READY, False, Reason.DELETING, "Being deleted.")
+    telemetry = judge_telemetry(view.raw, view.telemetry)
     return [
         ready,
         nodes,
@@ -107,6 +111,7 @@ def _verdicts(view: MachineView, placed: Sequence[Object]) -> list[Verdict]:
         _judge_progress(view, missing),
         _judge_degraded(view, placed),
         _judge_deletion(view),
+        *([telemetry] if telemetry is not None else []),
     ]
 
 

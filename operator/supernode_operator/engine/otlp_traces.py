@@ -14,7 +14,6 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Final
 from urllib.parse import urlsplit
@@ -29,8 +28,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from supernode_api.otlp import OtlpConfig, OtlpConfigError, build_resource, read_otlp_config
+from supernode_api.otlp import OtlpConfig, build_resource, read_otlp_config
 from supernode_operator.engine.kinds import Key
+from supernode_operator.engine.otlp_channel import read_credentials
 from supernode_operator.engine.tracing import Span, Tracing, url_template
 
 __all__ = ["OtlpTracing"]
@@ -85,7 +85,7 @@ class _OtlpSpan(Span):
 
 
 class OtlpTracing(Tracing):
-    """Makes spans and sends them; :class:`OtlpConfigError` names a variable that cannot be used."""
+    """Makes spans and sends them; :class:`~supernode_api.otlp.OtlpConfigError` names a variable that cannot be used."""
 
     def __init__(self, environment: Mapping[str, str], instance: str) -> None:
         config = read_otlp_config(environment, "TRACES")
@@ -147,7 +147,7 @@ class _TellingExporter(SpanExporter):
         self._inner = OTLPSpanExporter(
             endpoint=config.target,
             insecure=not config.secure,
-            credentials=_credentials(config) if config.secure else None,
+            credentials=read_credentials(config) if config.secure else None,
             headers=config.headers,
             timeout=config.timeout_seconds,
             compression=grpc.Compression.Gzip if config.gzip else grpc.Compression.NoCompression,
@@ -194,16 +194,3 @@ class _LastWords(logging.Filter):
 
 def _is_exception(record: logging.LogRecord) -> bool:
     return bool(record.exc_info)
-
-
-def _credentials(config: OtlpConfig) -> grpc.ChannelCredentials:
-    return grpc.ssl_channel_credentials(_read(config.ca_file), _read(config.key_file), _read(config.certificate_file))
-
-
-def _read(path: str) -> bytes | None:
-    if not path:
-        return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise OtlpConfigError(f"cannot read {path}, which an OTEL_EXPORTER_OTLP_ variable names: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -11,6 +11,7 @@ from supernode_api.names import SUPERNODE_LABEL
 from supernode_operator.config import Config
 from supernode_operator.domain.cabinets import PodSettings
 from supernode_operator.domain.objects import Object, age_key, labels, name
+from supernode_operator.domain.telemetry import SignalHealth
 from supernode_operator.engine.client import Client
 from supernode_operator.engine.kinds import COMPUTE_NODE, NODE, POD, SUPER_NODE, WORKLOAD, Key
 from supernode_operator.engine.store import Store
@@ -29,6 +30,8 @@ class Context:
     requeue: Callable[[Key, float, str], None]
     """(key, seconds, CamelCase reason): look again then."""
     clock: Callable[[], float] = time.time
+    telemetry: Callable[[], Sequence[SignalHealth]] = tuple
+    """What is known of the OTLP endpoint now."""
     solver: Solver = field(default_factory=Solver)
     status_written: dict[Key, float] = field(default_factory=dict)
     """When each status was last written (monotonic seconds): at most once a second."""

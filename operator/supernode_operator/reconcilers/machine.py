@@ -43,6 +43,7 @@ async def write_machine_status(
         garbage=garbage,
         performance=performance,
         stamp=stamp,
+        telemetry=ctx.telemetry(),
     )
     await write_status(ctx, SUPER_NODE, view.raw, build_super_node_status(view, ctx.now()), SuperNodeStatus)
 
