@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from supernode_cli.scenario import Reliability
+from supernode_cli.scenario import Reliability, Scenario
 from supernode_dataplane import reliability as model
 from supernode_dataplane.figures import decimal
 from supernode_dataplane.state import WorkloadResult
 
-__all__ = ["Assumption", "TrainingGoodput", "training_goodput"]
+__all__ = ["Assumption", "TrainingGoodput", "training_figures", "training_goodput"]
 
 _CLUSTER = "UB-Mesh, arXiv 2503.20377"
 
@@ -55,6 +55,11 @@ def training_goodput(result: WorkloadResult, given: Reliability | None) -> Train
         "wastePercent": decimal(100.0 * float(found.waste)),
     }
     return TrainingGoodput(figures, inputs)
+
+
+def training_figures(scenario: Scenario, result: WorkloadResult) -> dict[str, str]:
+    """Return the figures of a scenario's goodput by name; none where nothing is trained."""
+    return {} if scenario.training is None else training_goodput(result, scenario.reliability).figures
 
 
 def _assumptions(cards: int, given: Reliability) -> tuple[Assumption, ...]:

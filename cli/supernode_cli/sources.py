@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from supernode_dataplane.changed_profile import derived_figures
 from supernode_dataplane.profile import profile_figures
 from supernode_dataplane.stacks import stack_figures
 
@@ -29,6 +30,9 @@ def machine_sources(name: str, changed: Mapping[str, Any] | None = None) -> dict
     for key, value in (changed or {}).items():
         unit = entries.get(key, {}).get("unit", "")
         entries[key] = {"value": value, "unit": unit, "status": "scenario", "source": "machine.figures of the scenario"}
+    for key, follows in derived_figures(name, changed or {}).items():
+        source = f"in proportion to machine.figures of the scenario; built in: {entries[key]['source']}"
+        entries[key] |= {"value": float(f"{follows:.6g}"), "status": "scenario", "source": source}
     return entries
 
 

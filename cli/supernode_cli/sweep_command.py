@@ -54,12 +54,15 @@ def sweep(path: str, output: str, manifest: bool, collect: bool, shard: str | No
     """
     from supernode_cli.sweep_files import Shards, check_table
     from supernode_cli.sweep_points import parse_points, sweep_digest
+    from supernode_cli.sweep_rows import FIGURES
     from supernode_dataplane.solving import MODEL_VERSION
 
     text = _read(path)
     points = parse_points(path, text)
     _check_fields(path, points)
-    shards = Shards(Path(output), sweep_digest(points, MODEL_VERSION), len(points))
+    # What another version has left has other columns, or other values in them.
+    digest = sweep_digest(points, " ".join((MODEL_VERSION, *FIGURES)))
+    shards = Shards(Path(output), digest, len(points))
     if manifest:
         if shard is not None or collect:
             raise CliError("--manifest: the Job's pods compute shards and join them; leave out --shard and --collect")

@@ -31,8 +31,12 @@ FIGURES: Final = (
     "linkUtilisationPercent",
     "recomputePercent",
     "expectedErrorPercent",
+    "goodputTokensPerSecondPerCard",
+    "availabilityPercent",
+    "wastePercent",
+    "checkpointIntervalSeconds",
 )
-"""As in the status of a workload; numbers, but for ``bound``."""
+"""As `simulate` has them; numbers, but for ``bound``. The last four are of training: what failures leave of a rate."""
 _NOT_EVERYWHERE: Final = ("promptTokensPerSecond", "tpotSeconds", "ttftSeconds")
 """Zero where a mode has no such figure."""
 _ALONE: Final = 32
@@ -55,13 +59,15 @@ def columns_of(points: Points) -> tuple[str, ...]:
 def row_of(points: Points, number: int) -> Row:
     """Return the row of a point. A point that cannot run has its error in a column, and no figures."""
     from supernode_cli.evaluation import ScenarioError, evaluate
+    from supernode_cli.goodput import training_figures
 
     row, document = _empty(points, number), points.document(number)
     if not isinstance(document, dict):
         row["error"] = "a scenario is a mapping with model and training or inference"
         return row
     try:
-        performance = evaluate(document).performance
+        found = evaluate(document)
+        figures = found.performance | training_figures(found.scenario, found.result)
     except ScenarioError as error:
         row["error"] = str(error)
         return row
@@ -69,7 +75,7 @@ def row_of(points: Points, number: int) -> Row:
         # The edge of the loop: a defect that one point of a million shows is a row, not the end of the others.
         row["error"] = f"defect: {type(error).__name__}: {error}"
         return row
-    row |= {key: value if key == "bound" else float(value) for key, value in performance.items() if key in FIGURES}
+    row |= {key: value if key == "bound" else float(value) for key, value in figures.items() if key in FIGURES}
     for key in _NOT_EVERYWHERE:
         row[key] = row[key] or None
     if "inference" in document:

@@ -14,9 +14,10 @@ from functools import cache
 from typing import Any, Final
 
 from supernode_dataplane.errors import InvalidFigureError, near_names
+from supernode_dataplane.power import full_load_watts
 from supernode_dataplane.profile import Profile, load_profile, profile_figures, profile_names, to_si
 
-__all__ = ["changed_profile", "changes", "figure_names"]
+__all__ = ["changed_profile", "changes", "derived_figures", "figure_names"]
 
 _LARGEST: Final = 1e9
 _WORDS: Final = {"intraServer": ("switched", "mesh")}
@@ -34,6 +35,16 @@ _BOUNDS: Final = {
 """Largest values of what arrays are made of."""
 _MAY_BE_ZERO: Final = frozenset({"cpuGigabytesPerSecond"})
 """What is traffic and no hardware: there may be none."""
+_RANGES: Final[tuple[tuple[str, float, float], ...]] = (
+    ("GigabytesPerSecond", 0.01, _LARGEST),
+    ("TerabytesPerSecond", 0.01, _LARGEST),
+    ("Teraflops", 0.1, _LARGEST),
+    ("Teraops", 0.1, _LARGEST),
+    ("Microseconds", 0.0, 1e6),
+    ("Gibibytes", 1.0, _LARGEST),
+    ("Gigabytes", 1.0, _LARGEST),
+)
+"""Sensible values by the unit in a name: from a slow Ethernet port, a core of a CPU, a second. 0.0: above 0."""
 
 
 @cache
@@ -62,13 +73,28 @@ def changed_profile(name: str, figures: Mapping[str, Any]) -> Profile:
         field, factor = to_si(_snake(key))
         values[field] = _value(key, value, types[field] == "int", factor)
     changed = replace(profile, **values)
-    changed = replace(changed, **_measured_anew(profile, changed, values))
-    _check(changed)
+    changed = replace(changed, **_in_proportion(profile, changed, values))
+    _check(changed, figures)
     return changed
 
 
-def _measured_anew(profile: Profile, changed: Profile, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was measured of links whose rate is another now: as much of it as of the built-in rate."""
+def derived_figures(name: str, figures: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of a built-in profile that follow the given ones, by name in camelCase and in their units."""
+    if not figures:
+        return {}
+    changed = changes(changed_profile(name, figures))
+    known = {_camel(key): to_si(key) for key in profile_figures(name)}
+    return {
+        key: changed[field] / factor
+        for key, (field, factor) in known.items()
+        if field in changed and key not in figures
+    }
+
+
+def _in_proportion(profile: Profile, changed: Profile, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what follows other figures: as much of a link is measured as of the built-in one, and as much more than
+    its parts a machine is rated at.
+    """
     bus = changed.die_bus_bytes_per_second / profile.die_bus_bytes_per_second
     rdma = changed.rdma_bytes_per_second / (profile.rdma_bytes_per_second or 1.0)
     package = changed.sio_bytes_per_second / (profile.sio_bytes_per_second or 1.0)
@@ -77,10 +103,16 @@ def _measured_anew(profile: Profile, changed: Profile, given: Mapping[str, Any])
         "pod_measured_bytes_per_second": bus,
         "rdma_measured_bytes_per_second": rdma if profile.rdma_bytes_per_second else 1.0,
         "sio_measured_bytes_per_second": package if profile.sio_bytes_per_second else 1.0,
+        "rated_watts": _parts(changed) / _parts(profile),
     }
     return {
         name: getattr(profile, name) * ratio for name, ratio in ratios.items() if name not in given and ratio != 1.0
     }
+
+
+def _parts(profile: Profile) -> float:
+    """Return what the rated power goes with: that of all parts, or the dies where no source has it by part."""
+    return full_load_watts(profile) if profile.has_power_model else float(profile.dies)
 
 
 def changes(profile: Profile) -> dict[str, Any]:
@@ -99,13 +131,22 @@ def _value(key: str, value: Any, whole: bool, factor: float) -> int | float | st
     if isinstance(value, str):
         value = _number(value)  # YAML takes 1e9 and 1.0e9 for text
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    most = _BOUNDS.get(key, _LARGEST)
-    least = "at least 0" if key in _MAY_BE_ZERO else "above 0"
-    enough = number and (value > 0 or (value == 0 and key in _MAY_BE_ZERO))
+    least, most = _range(key, whole)
+    enough = number and (value >= least and (value > 0 or key in _MAY_BE_ZERO))
     if not number or not math.isfinite(value) or not enough or value > most or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
-        raise InvalidFigureError(key, f"must be {kind} {least} and at most {most:g}, not {str(value)[:40]}")
+        start = f"from {least:g} to {most:g}" if least or key in _MAY_BE_ZERO else f"above 0 and at most {most:g}"
+        raise InvalidFigureError(key, f"must be {kind} {start}, not {str(value)[:40]}")
     return int(value) if whole else float(value) * factor
+
+
+def _range(key: str, whole: bool) -> tuple[float, float]:
+    """Return the least and the largest value of a figure."""
+    if whole:
+        return 1.0, _BOUNDS.get(key, _LARGEST)
+    if key in _MAY_BE_ZERO:
+        return 0.0, _LARGEST
+    return next(((least, most) for unit, least, most in _RANGES if unit in key), (0.0, _LARGEST))
 
 
 def _number(text: str) -> float | str:
@@ -115,8 +156,17 @@ def _number(text: str) -> float | str:
         return text
 
 
-def _check(profile: Profile) -> None:
+def _check(profile: Profile, given: Mapping[str, Any]) -> None:
     """Check what figures have to do with one another."""
+    parts = full_load_watts(profile)
+    if profile.has_power_model and profile.rated_watts < parts:
+        message = (
+            f"is {profile.rated_watts / 1e3:g} kW, and the parts of the machine take {parts / 1e3:.4g} kW at full load"
+        )
+        raise InvalidFigureError(
+            "ratedKilowatts",
+            f"{message}: give at least {math.ceil(parts / 1e3):g}, or less of packages and other parts",
+        )
     if profile.dies_per_server % profile.dies_per_package:
         raise InvalidFigureError(
             "diesPerPackage", f"{profile.dies_per_package} does not divide {profile.dies_per_server} dies of a server"
@@ -127,7 +177,9 @@ def _check(profile: Profile) -> None:
         )
         raise InvalidFigureError("uplinksPerL1", f"{message} of its plane; change l2ChipsPerPlane too")
     if profile.hbm_idle_bytes >= profile.hbm_bytes_per_die:
-        most = profile.hbm_bytes_per_die / 2**20
+        most, least = profile.hbm_bytes_per_die / 2**20, profile.hbm_idle_bytes / 2**30
+        if "hbmIdleMebibytes" not in given:
+            raise InvalidFigureError("hbmGibibytesPerDie", f"must be more than idle dies use: give more than {least:g}")
         raise InvalidFigureError("hbmIdleMebibytes", f"must be less than a die's HBM: give less than {most:g}")
     _check_cpus(profile)
 

@@ -1,7 +1,7 @@
 """What every die, port and chip reads, from the solution: utilisation, HBM, traffic, power and temperature.
 
-    power of a package = idle + cube u_cube + hbm u_hbm + vector u_vector + bus u_bus      (of its dies, each a part)
     machine = (packages + CPUs + switch chips + optics) x rated / (the same at full load)  fans and conversion
+    (of a package each die has its part: :mod:`supernode_dataplane.power`)
     temperature = inlet + K/W x power of the package: the steady state
 
 An idle die reads idle: no utilisation, no traffic, idle power, and the runtime's small resident HBM.
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from supernode_dataplane.fabric import Fabric, cpu_traffic
 from supernode_dataplane.optics import lit_modules
 from supernode_dataplane.placing import Placed
+from supernode_dataplane.power import full_load_watts, package_power, steady_watts
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.runs import Run
 from supernode_dataplane.state import DeviceState, FabricState
@@ -48,7 +49,7 @@ def device_state(fabric: Fabric, placed: Sequence[Placed], runs: Sequence[Run | 
         sent[place.dies] = run.port_tx_bytes_per_second
         received[place.dies] = run.port_rx_bytes_per_second
     bus = (sent.sum(axis=1) + received.sum(axis=1)) / (2.0 * profile.die_bus_bytes_per_second)
-    power = _package_power(profile, cube, hbm, vector, bus) / profile.dies_per_package
+    power = package_power(profile, cube, hbm, vector, bus) / profile.dies_per_package
     package = power.reshape(-1, profile.dies_per_package).sum(axis=1).repeat(profile.dies_per_package)
     return DeviceState(
         healthy=fabric.healthy,
@@ -110,29 +111,5 @@ def machine_power(profile: Profile, dies: DeviceState, fabric: FabricState) -> f
     """Return the power of the whole machine at the racks, W; 0 where the profile has no source for it."""
     if not profile.has_power_model:
         return 0.0
-    around = _cpus_and_optics(profile)
-    switches = profile.switch_chip_watts * (profile.l1_chips + profile.l2_chips)
-    ones = np.ones(1)
-    full = profile.packages * float(_package_power(profile, ones, ones, ones, ones)[0]) + around + switches
-    parts = float(dies.power_watts.sum()) + around + float(fabric.l1_power_watts.sum() + fabric.l2_power_watts.sum())
-    return parts * profile.rated_watts / full
-
-
-def _package_power(
-    profile: Profile, cube: FloatArray, hbm: FloatArray, vector: FloatArray, bus: FloatArray
-) -> FloatArray:
-    """Return the power of a package whose dies all are so busy, W."""
-    return (
-        profile.package_idle_watts
-        + profile.package_cube_watts * cube
-        + profile.package_hbm_watts * hbm
-        + profile.package_vector_watts * vector
-        + profile.package_bus_watts * bus
-    )
-
-
-def _cpus_and_optics(profile: Profile) -> float:
-    return (
-        profile.servers * profile.cpus_per_server * profile.cpu_watts
-        + profile.optical_modules * profile.optical_module_watts
-    )
+    around = steady_watts(profile) + float(fabric.l1_power_watts.sum() + fabric.l2_power_watts.sum())
+    return (float(dies.power_watts.sum()) + around) * profile.rated_watts / full_load_watts(profile)

@@ -27,7 +27,6 @@ from supernode_dataplane.deployment_plan import (
     memory_problem,
     pool_capacity,
 )
-from supernode_dataplane.devices import _package_power
 from supernode_dataplane.expected_error import _CLASSES, _NORMAL, constants_of, half_width
 from supernode_dataplane.fabric import Fabric, build_fabric, cpu_share
 from supernode_dataplane.hardware import hardware_of
@@ -38,6 +37,7 @@ from supernode_dataplane.numeric import Number, at_least, at_most
 from supernode_dataplane.placing import Placed, describe_dies, place
 from supernode_dataplane.pool_rates import PoolRates, Rates, deployment_rates
 from supernode_dataplane.pool_work import PoolWork
+from supernode_dataplane.power import package_power
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.stacks import Stack, load_stack, stack_figures
 from supernode_dataplane.state import Problem
@@ -215,7 +215,7 @@ def _readings(fabric: Fabric, found: PlacedPools, placed: Placed, rates: Rates) 
     """Return what the deployment's dies and ports read, summed up as for its workload."""
     profile = found.profile
     nothing = np.zeros(1)
-    idle = _package_power(profile, nothing, nothing, nothing, nothing)
+    idle = package_power(profile, nothing, nothing, nothing, nothing)
     watts: Number = idle * placed.dies.size
     used: Number = profile.hbm_idle_bytes
     for part in found.parts:
@@ -225,11 +225,11 @@ def _readings(fabric: Fabric, found: PlacedPools, placed: Placed, rates: Rates) 
             for name in ("cube", "hbm", "vector")
         )
         working = int(np.count_nonzero(part.working))
-        watts = watts + working * (_package_power(profile, cube, hbm, vector, nothing) - idle)
+        watts = watts + working * (package_power(profile, cube, hbm, vector, nothing) - idle)
         used = at_least(used, pool.used_bytes)
     moved, sent = _on_ports(fabric, found, placed, rates)
     bus = np.atleast_1d(moved / (2.0 * profile.die_bus_bytes_per_second))
-    watts = watts + _package_power(profile, nothing, nothing, nothing, bus) - idle
+    watts = watts + package_power(profile, nothing, nothing, nothing, bus) - idle
     return {
         "power_watts": watts / profile.dies_per_package,
         "hbm_bytes_per_die": used,
