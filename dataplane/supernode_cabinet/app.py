@@ -16,6 +16,7 @@ from supernode_api.names import GROUP, PLURALS, VERSION
 from supernode_cabinet.board import Board
 from supernode_cabinet.engine import build_snapshot
 from supernode_cabinet.health import HealthMetrics
+from supernode_cabinet.served import Served
 from supernode_cabinet.settings import Settings
 from supernode_cabinet.snapshot import Snapshot
 from supernode_cabinet.watch import Reflector
@@ -122,7 +123,7 @@ class Cabinet:
     def _export(self, snapshot: Snapshot | None) -> None:
         if self._telemetry is None and self._wants_otlp and snapshot is not None:
             self._wants_otlp = False
-            self._telemetry = _start_telemetry(self.settings, self.health)
+            self._telemetry = _start_telemetry(self.settings, self.health, self.board.served)
         if self._telemetry is not None:
             self._telemetry.update(snapshot)
 
@@ -132,7 +133,7 @@ class Cabinet:
             await asyncio.sleep(_HEALTH_SECONDS)
 
 
-def _start_telemetry(settings: Settings, health: HealthMetrics) -> _Telemetry | None:
+def _start_telemetry(settings: Settings, health: HealthMetrics, served: Served) -> _Telemetry | None:
     # gRPC costs ten megabytes: only those who use it pay.
     from supernode_api.otlp import OtlpConfigError, build_resource, read_otlp_config
     from supernode_cabinet.otlp import Telemetry
@@ -146,7 +147,7 @@ def _start_telemetry(settings: Settings, health: HealthMetrics) -> _Telemetry | 
     }
     try:
         config = read_otlp_config(os.environ)
-        return Telemetry(config, build_resource(os.environ, own), health.count_export)
+        return Telemetry(config, build_resource(os.environ, own), health.count_export, served)
     except OtlpConfigError as error:
         _log.error("no OTLP metrics: %s", error)
         return None

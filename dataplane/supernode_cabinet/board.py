@@ -1,25 +1,31 @@
 """The latest snapshot, and the text rendered from it: where the watching side and the serving side meet.
 
 Rendering happens on the first request after a change and is kept; the npu-exporter pages keep holes for their
-timestamps. Thread-safe: one writer, many readers.
+timestamps, and histograms, which grow with time, are rendered at each request. Thread-safe: one writer, many readers.
 """
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from supernode_cabinet.npu_exporter import Template, render_server
-from supernode_cabinet.prometheus import render_metrics
+from supernode_cabinet.prometheus import render_histograms, render_metrics
+from supernode_cabinet.served import Served
 from supernode_cabinet.snapshot import Snapshot
 
 __all__ = ["Board"]
 
 
 class Board:
-    """Holds what is served."""
+    """Holds what is served, and what has been since it was made."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        """``clock`` returns monotonic nanoseconds."""
+        self._clock = clock
+        self.served = Served(time.time_ns(), clock())
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
         self._cache: dict[Any, Any] = {}
@@ -43,11 +49,13 @@ class Board:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Serve this snapshot from now on."""
+        self.served.follow(snapshot, self._clock())
         with self._lock:
             self._snapshot, self._cache, self._ready, self._why = snapshot, {}, True, ""
 
     def withdraw(self, why: str) -> None:
         """Serve nothing, for this reason."""
+        self.served.follow(None, self._clock())
         with self._lock:
             self._snapshot, self._cache, self._why = None, {}, why
 
@@ -57,7 +65,7 @@ class Board:
         if snapshot is None:
             return ""
         text: str = self._rendered(snapshot, openmetrics, lambda: render_metrics(snapshot, openmetrics=openmetrics))
-        return text
+        return text + render_histograms(self.served.read(self._clock()), openmetrics=openmetrics)
 
     def npu_text(self, server: int, now_milliseconds: int) -> str | None:
         """Return one server's npu-exporter page at a moment; None when this shard does not have the server."""

@@ -13,7 +13,9 @@ from typing import Final
 import numpy as np
 
 from supernode_api.supernode import Detail
+from supernode_cabinet.histograms import HISTOGRAMS
 from supernode_cabinet.metric import SCOPES_OF_DETAIL, Instrument, Read, Row, Scope
+from supernode_cabinet.optical_rows import MODULE_ROWS
 from supernode_cabinet.values import (
     one,
     one_for_each_holder,
@@ -178,6 +180,7 @@ _FABRIC_ROWS: Final = (
     ),
     # The two ends of a cable see the same traffic the other way round.
     *_port_rows(Scope.L2_PORT, "supernode_l2_port", "the L2 chip's port", read_l2_ports, "uplink_up", *_UPLINK[::-1]),
+    *MODULE_ROWS,
 )
 
 
@@ -312,6 +315,7 @@ INSTRUMENTS: Final[Mapping[str, Instrument]] = {
     "supernode.die.token.rate": Instrument("Gauge", "{token}/s", "Tokens per second of a die."),
     "supernode.die.holder": Instrument("Gauge", "1", "1 for the container that holds a die."),
     "supernode.l2_chip.io": Instrument("Counter", "By", "Payload through an L2 chip since the process started."),
+    "supernode.optical_module.io": Instrument("Counter", "By", "Payload through the links of an optical module."),
     "supernode.server.utilization": Instrument("Gauge", "1", "Mean busy share of a server's dies."),
     "supernode.server.hbm.usage": Instrument("UpDownCounter", "By", "HBM in use on a server."),
     "supernode.server.hbm.limit": Instrument("UpDownCounter", "By", "HBM of a server."),
@@ -336,6 +340,7 @@ INSTRUMENTS: Final[Mapping[str, Instrument]] = {
     "supernode.machine.token.rate": Instrument("Gauge", "{token}/s", "Tokens per second of the machine."),
     "supernode.machine.power": Instrument("Gauge", "W", "Power of the machine."),
     "supernode.machine.bus.bandwidth": Instrument("Gauge", "By/s", "Bus bandwidth of the machine, one way."),
+    **{row.otel: Instrument("Histogram", "s", row.help) for row in HISTOGRAMS},
     "supernode.model.info": Instrument("Gauge", "1", "1; digest and version of the model as attributes."),
 }
 

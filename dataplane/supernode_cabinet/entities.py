@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 
+from supernode_cabinet.histograms import served_workloads
 from supernode_cabinet.metric import Scope
 from supernode_cabinet.shard import Shard, bus_cabinet_of
-from supernode_cabinet.snapshot import Snapshot
+from supernode_cabinet.snapshot import Snapshot, select
 from supernode_dataplane.profile import Profile
 
 __all__ = ["ATTRIBUTE_OF_LABEL", "attributes_of", "escape", "labels_of"]
@@ -27,16 +28,20 @@ ATTRIBUTE_OF_LABEL: Final[Mapping[str, str]] = {
     "plane": "supernode.plane",
     "chip": "supernode.chip",
     "port": "supernode.port",
+    "module": "supernode.module",
     "workload": "supernode.workload",
     "namespace": "k8s.namespace.name",
     "pod": "k8s.pod.name",
     "container": "k8s.container.name",
+    "gen_ai_operation_name": "gen_ai.operation.name",
+    "gen_ai_provider_name": "gen_ai.provider.name",
+    "gen_ai_request_model": "gen_ai.request.model",
     "profile": "supernode.profile",
     "digest": "supernode.model.digest",
     "version": "supernode.model.version",
 }
 """OpenTelemetry attribute of a Prometheus label. Numbers are integers there."""
-_NUMBERS: Final = frozenset({"cabinet", "server", "die", "plane", "chip", "port"})
+_NUMBERS: Final = frozenset({"cabinet", "server", "die", "plane", "chip", "port", "module"})
 
 
 def labels_of(snapshot: Snapshot, scope: Scope) -> list[str]:
@@ -134,10 +139,25 @@ def _l2_ports(super_node: str, profile: Profile, shard: Shard) -> Iterator[Entit
             yield (*labels, ("port", str(port))), f"{path}/{port:02d}", path
 
 
+def _modules(super_node: str, profile: Profile, shard: Shard) -> Iterator[Entity]:
+    modules = select(profile, shard).modules.shape[1]
+    for labels, path, _ in _l2_chips(super_node, profile, shard):
+        for module in range(modules):
+            yield (*labels, ("module", str(module))), f"{path}/m{module:02d}", path
+
+
 def _workloads(snapshot: Snapshot) -> Iterator[Entity]:
     for result in snapshot.state.workloads:
         namespace, _, name = result.key.partition("/")
         yield (("supernode", snapshot.super_node), ("namespace", namespace), ("workload", name)), "", ""
+
+
+def _requests(snapshot: Snapshot) -> Iterator[Entity]:
+    # The conventions require operation and provider; their list of providers has none that is a machine of one's own.
+    what = (("gen_ai_operation_name", "text_completion"), ("gen_ai_provider_name", "supernode"))
+    for served in served_workloads(snapshot):
+        who = (("supernode", snapshot.super_node), ("namespace", served.namespace), ("workload", served.name))
+        yield (*who, *what, ("gen_ai_request_model", served.model)), "", ""
 
 
 def _machine(snapshot: Snapshot) -> Iterator[Entity]:
@@ -167,10 +187,12 @@ _FIXED: Final[Mapping[Scope, Callable[[str, Profile, Shard], Iterator[Entity]]]]
     Scope.UPLINK: _uplinks,
     Scope.L2_CHIP: _l2_chips,
     Scope.L2_PORT: _l2_ports,
+    Scope.MODULE: _modules,
 }
 """What a shard always has; listed once."""
 _LISTS: Final[Mapping[Scope, Callable[[Snapshot], Iterator[Entity]]]] = {
     Scope.WORKLOAD: _workloads,
+    Scope.REQUEST: _requests,
     Scope.MACHINE: _machine,
     Scope.MODEL: _model,
     Scope.HOLDER: _holders,

@@ -28,14 +28,16 @@ class Scope(StrEnum):
     UPLINK = "uplink"
     L2_CHIP = "L2 chip"
     L2_PORT = "L2 port"
+    MODULE = "optical module"
     SERVER = "server"
     WORKLOAD = "workload"
     MACHINE = "machine"
+    REQUEST = "request"
     HOLDER = "holder"
     MODEL = "model"
 
 
-_TOTALS: Final = frozenset({Scope.WORKLOAD, Scope.MACHINE, Scope.MODEL})
+_TOTALS: Final = frozenset({Scope.WORKLOAD, Scope.REQUEST, Scope.MACHINE, Scope.MODEL})
 SCOPES_OF_DETAIL: Final[Mapping[Detail, frozenset[Scope]]] = {
     Detail.SUPER_NODE: _TOTALS,
     Detail.NODE: _TOTALS | {Scope.SERVER, Scope.L1_CHIP, Scope.L2_CHIP},
@@ -48,7 +50,7 @@ SCOPES_OF_DETAIL: Final[Mapping[Detail, frozenset[Scope]]] = {
 class Instrument:
     """An OpenTelemetry instrument; it may have points of several scopes. A Counter counts what its rates add up to."""
 
-    kind: Literal["Gauge", "UpDownCounter", "Counter"]
+    kind: Literal["Gauge", "UpDownCounter", "Counter", "Histogram"]
     unit: str
     description: str
 

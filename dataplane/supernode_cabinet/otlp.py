@@ -18,6 +18,7 @@ import grpc
 
 from supernode_api.otlp import OtlpConfig, OtlpConfigError
 from supernode_cabinet.otlp_layout import Layout
+from supernode_cabinet.served import Served
 from supernode_cabinet.snapshot import Snapshot
 
 __all__ = ["Telemetry"]
@@ -37,12 +38,17 @@ class Telemetry:
     """Sends the latest snapshot every interval."""
 
     def __init__(
-        self, config: OtlpConfig, resource: Mapping[str, str], count_export: Callable[[bool], None] = lambda _: None
+        self,
+        config: OtlpConfig,
+        resource: Mapping[str, str],
+        count_export: Callable[[bool], None] = lambda _: None,
+        served: Served | None = None,
     ) -> None:
         """Raise OtlpConfigError when a certificate or key cannot be read."""
         self._config = config
         self._resource = dict(resource)
         self._count_export = count_export
+        self._served = served
         self._channel = _channel(config)
         self._send: Any = self._channel.unary_unary(_METHOD)
         self._lock = threading.Lock()
@@ -63,7 +69,7 @@ class Telemetry:
             if self._layout is not None and self._layout.takes(snapshot):
                 self._layout.update(snapshot, time.monotonic_ns())
             else:
-                self._layout = Layout(self._resource, snapshot, time.time_ns(), time.monotonic_ns())
+                self._layout = Layout(self._resource, snapshot, time.time_ns(), time.monotonic_ns(), self._served)
             if self._interval != snapshot.interval_seconds:
                 self._interval = float(snapshot.interval_seconds)
                 self._wake.set()

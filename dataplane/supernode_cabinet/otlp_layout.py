@@ -18,8 +18,16 @@ from supernode_cabinet.catalogue import INSTRUMENTS, rows_of
 from supernode_cabinet.entities import attributes_of
 from supernode_cabinet.integrate import Integrator
 from supernode_cabinet.metric import Row, Scope
-from supernode_cabinet.otlp_wire import Points, encode_attributes, encode_metric_head, field, varint
+from supernode_cabinet.otlp_wire import (
+    Points,
+    encode_attributes,
+    encode_histogram_point,
+    encode_metric_head,
+    field,
+    varint,
+)
 from supernode_cabinet.prometheus import is_published
+from supernode_cabinet.served import Histogram, Served
 from supernode_cabinet.snapshot import Snapshot
 
 __all__ = ["REQUEST_BYTES", "Layout"]
@@ -29,6 +37,8 @@ _CHUNK_BYTES: Final = REQUEST_BYTES // 2
 _SCOPE_NAME: Final = "supernode.cabinet"
 _VOLATILE: Final = frozenset({Scope.HOLDER, Scope.WORKLOAD, Scope.MODEL})
 _POINT_ATTRIBUTES: Final = 7
+_HISTOGRAMS: Final = 256
+"""Points of histograms in a request: each has less than 2 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +51,23 @@ class _Chunk:
 
 
 class Layout:
-    """The points of one shard at one level of detail; counters start with it."""
+    """The points of one shard at one level of detail; counters start with it, histograms when ``served`` says."""
 
-    def __init__(self, resource: Mapping[str, str], snapshot: Snapshot, start_nanoseconds: int, monotonic: int) -> None:
+    def __init__(
+        self,
+        resource: Mapping[str, str],
+        snapshot: Snapshot,
+        start_nanoseconds: int,
+        monotonic: int,
+        served: Served | None = None,
+    ) -> None:
         order = list(INSTRUMENTS)  # one metric's rows follow one another, so that they are one Metric in a request
         rows = [r for r in rows_of(snapshot.detail) if r.otel and is_published(snapshot, r)]
         self.rows = tuple(sorted(rows, key=lambda row: order.index(row.otel)))
         self._resource = field(1, encode_attributes(resource, 1))
         self._scope = field(1, field(1, _SCOPE_NAME.encode()) + field(2, snapshot.state.version.encode()))
         self._start = start_nanoseconds
+        self._served = served
         self._snapshot = snapshot
         counting = tuple(row for row in self.rows if INSTRUMENTS[row.otel].kind == "Counter")
         self._integrator = Integrator(counting, snapshot, monotonic)
@@ -83,6 +101,9 @@ class Layout:
                 size += chunk.points.size
         if batch:
             yield self._request(batch, values, time_nanoseconds)
+        histograms = [] if self._served is None else self._served.read(monotonic)
+        for first in range(0, len(histograms), _HISTOGRAMS):
+            yield self._histograms(histograms[first : first + _HISTOGRAMS], time_nanoseconds)
 
     def _chunks_of(self, snapshot: Snapshot, row: Row) -> list[_Chunk]:
         if row in self._fixed:
@@ -106,6 +127,23 @@ class Layout:
             for chunk in same:
                 mine = values[chunk.row][chunk.first : chunk.first + len(chunk.points)]
                 parts.append(chunk.points.encode(mine, self._start, now))
+        return self._wrapped(parts)
+
+    def _histograms(self, histograms: list[Histogram], now: int) -> bytes:
+        parts: list[bytes] = []
+        for name, group in groupby(histograms, key=lambda one: one.row.otel):
+            points = b"".join(
+                encode_histogram_point(
+                    one.attributes, one.row.bounds, one.counts, one.sum_seconds, (one.start_nanoseconds, now)
+                )
+                for one in group
+            )
+            instrument = INSTRUMENTS[name]
+            head = encode_metric_head(name, instrument.description, instrument.unit, instrument.kind, len(points))
+            parts += (head, points)
+        return self._wrapped(parts)
+
+    def _wrapped(self, parts: list[bytes]) -> bytes:
         metrics = len(self._scope) + sum(map(len, parts))
         scope_head = varint(2 << 3 | 2) + varint(metrics) + self._scope
         body = len(self._resource) + len(scope_head) + metrics - len(self._scope)

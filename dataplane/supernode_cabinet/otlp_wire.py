@@ -5,22 +5,38 @@ as 6 % of a core and 40 MiB; here the bytes of a point are written once and only
 
 From opentelemetry-proto 1.x (the number of a field, its type):
 ExportMetricsServiceRequest {1 ResourceMetrics {1 Resource {1 KeyValue}, 2 ScopeMetrics {1 Scope {1 name, 2 version},
-2 Metric {1 name, 2 description, 3 unit, 5 Gauge {1 point} | 7 Sum {1 point, 2 temporality, 3 is_monotonic}}}}}
+2 Metric {1 name, 2 description, 3 unit, 5 Gauge {1 point} | 7 Sum {1 point, 2 temporality, 3 is_monotonic} |
+9 Histogram {1 histogram point, 2 temporality}}}}}
 point = NumberDataPoint {2 fixed64 start, 3 fixed64 time, 4 double | 6 sfixed64 value, 7 KeyValue};
-KeyValue {1 key, 2 AnyValue {1 string, 3 int64}}.
+histogram point = HistogramDataPoint {2 fixed64 start, 3 fixed64 time, 4 fixed64 count, 5 double sum, 6 packed fixed64
+counts by bucket, 7 packed double bounds, 9 KeyValue}; KeyValue {1 key, 2 AnyValue {1 string, 3 int64}}.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Points", "encode_attributes", "encode_metric_head", "field", "varint"]
+__all__ = [
+    "Kind",
+    "Points",
+    "encode_attributes",
+    "encode_histogram_point",
+    "encode_metric_head",
+    "field",
+    "varint",
+]
+
+Kind = Literal["Gauge", "UpDownCounter", "Counter", "Histogram"]
 
 _CUMULATIVE: Final = 2
+_DATA: Final[Mapping[Kind, int]] = {"Gauge": 5, "UpDownCounter": 7, "Counter": 7, "Histogram": 9}
+"""Field of a Metric that has its points."""
+_HISTOGRAM_ATTRIBUTES: Final = 9
 _START, _TIME, _DOUBLE, _FIXED = 0x11, 0x19, 0x21, 0x31
 """Tags of a point's fields of fixed width."""
 _FIXED_BYTES: Final = 27
@@ -53,14 +69,28 @@ def _any(value: str | int) -> bytes:
     return field(1, value.encode(errors="replace"))
 
 
-def encode_metric_head(
-    name: str, description: str, unit: str, kind: Literal["Gauge", "UpDownCounter", "Counter"], points_bytes: int
-) -> bytes:
+def encode_metric_head(name: str, description: str, unit: str, kind: Kind, points_bytes: int) -> bytes:
     """Encode a Metric, as a field of ScopeMetrics, up to where so many bytes of points follow."""
     rest = b"" if kind == "Gauge" else bytes((0x10, _CUMULATIVE)) + (b"\x18\x01" if kind == "Counter" else b"")
-    data = varint((5 if kind == "Gauge" else 7) << 3 | 2) + varint(len(rest) + points_bytes) + rest
+    data = varint(_DATA[kind] << 3 | 2) + varint(len(rest) + points_bytes) + rest
     texts = field(1, name.encode()) + field(2, description.encode()) + field(3, unit.encode())
     return varint(2 << 3 | 2) + varint(len(texts) + len(data) + points_bytes) + texts + data
+
+
+def encode_histogram_point(
+    attributes: Mapping[str, str | int],
+    bounds: Sequence[float],
+    counts: Sequence[int],
+    total: float,
+    stamps: tuple[int, int],
+) -> bytes:
+    """Encode one point of a Histogram, as a field of it; ``stamps`` are its start and time in nanoseconds."""
+    count = sum(counts)
+    body = struct.pack("<BQBQ", _START, stamps[0], _TIME, stamps[1])
+    body += struct.pack("<BQ", 0x21, count) if count else b""  # what is 0 is not written, unless it may be absent
+    body += struct.pack("<Bd", 0x29, total)
+    body += field(6, struct.pack(f"<{len(counts)}Q", *counts)) + field(7, struct.pack(f"<{len(bounds)}d", *bounds))
+    return field(1, body + encode_attributes(attributes, _HISTOGRAM_ATTRIBUTES))
 
 
 class Points:

@@ -6,14 +6,24 @@ beforehand. Workloads and totals come from the first compute cabinet alone, so t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import Final
 
 from supernode_cabinet.catalogue import rows_of
 from supernode_cabinet.entities import labels_of
 from supernode_cabinet.metric import Row, Scope
+from supernode_cabinet.served import Histogram
 from supernode_cabinet.snapshot import Snapshot
 
-__all__ = ["CONTENT_TYPE", "OPENMETRICS_TYPE", "format_value", "is_published", "render_metrics"]
+__all__ = [
+    "CONTENT_TYPE",
+    "OPENMETRICS_TYPE",
+    "format_value",
+    "is_published",
+    "render_histograms",
+    "render_metrics",
+]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -32,6 +42,24 @@ def render_metrics(snapshot: Snapshot, *, openmetrics: bool = False) -> str:
     for row in rows_of(snapshot.detail):
         if row.prometheus and is_published(snapshot, row):
             _render_row(parts, snapshot, row, openmetrics)
+    return "".join(parts)
+
+
+def render_histograms(histograms: Iterable[Histogram], *, openmetrics: bool = False) -> str:
+    """Render histograms, all of one metric together, without the end mark of OpenMetrics."""
+    parts: list[str] = []
+    name = ""
+    for one in histograms:
+        if one.row.prometheus != name:
+            name = one.row.prometheus
+            unit = f"# UNIT {name} seconds\n" if openmetrics else ""
+            parts.append(f"# HELP {name} {one.row.help}\n# TYPE {name} histogram\n{unit}")
+        bounds = (*(repr(bound) for bound in one.row.bounds), "+Inf")
+        parts.extend(
+            f'{name}_bucket{{{one.labels},le="{bound}"}} {count}\n'
+            for bound, count in zip(bounds, accumulate(one.counts), strict=True)
+        )
+        parts.append(f"{name}_sum{{{one.labels}}} {one.sum_seconds!r}\n{name}_count{{{one.labels}}} {one.count}\n")
     return "".join(parts)
 
 

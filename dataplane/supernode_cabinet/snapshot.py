@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from supernode_api.supernode import Detail
 from supernode_cabinet.holders import FaultCodes, Holder
 from supernode_cabinet.shard import Shard
+from supernode_dataplane.optics import optics_of
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.state import MachineState
 
@@ -34,6 +35,10 @@ class Selection:
     l2_chips: IntArray
     l2_port_uplinks: IntArray
     """Shape (L2 chips of the shard, ports): flat index of the uplink at the other end of each port."""
+    modules: IntArray
+    """Shape (L2 chips of the shard, modules of a chip): index into FabricState.optics_up."""
+    module_uplinks: IntArray
+    """Shape (L2 chips of the shard, modules of a chip, links of a module): flat index of each link's uplink."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,11 +72,14 @@ def select(profile: Profile, shard: Shard) -> Selection:
     per_server, planes = profile.dies_per_server, profile.planes
     l1_planes = planes if profile.l1_chips else 0
     chips = np.asarray(shard.l2_chips, dtype=np.int64)
+    modules, module_uplinks = _modules(profile, chips)
     return Selection(
         dies=(servers[:, None] * per_server + np.arange(per_server)).ravel(),
         l1_chips=(servers[:, None] * planes + np.arange(l1_planes)).ravel(),
         l2_chips=chips,
         l2_port_uplinks=_l2_port_uplinks(profile, chips),
+        modules=modules,
+        module_uplinks=module_uplinks,
     )
 
 
@@ -85,3 +93,16 @@ def _l2_port_uplinks(profile: Profile, chips: IntArray) -> IntArray:
     uplink = of_plane[:, None] + np.arange(parallel)[None, :] * per_plane
     flat = l1[:, :, None] * profile.uplinks_per_l1 + uplink[:, None, :]
     return flat.reshape(len(chips), -1).astype(np.int64)
+
+
+def _modules(profile: Profile, chips: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the optical modules at these L2 chips; a chip has those of every uplink number that is wired to it."""
+    optics, per_plane = optics_of(profile), profile.l2_chips_per_plane
+    if not optics.links or not len(chips):
+        return np.zeros((len(chips), 0), dtype=np.int64), np.zeros((len(chips), 0, 0), dtype=np.int64)
+    wired = (chips % per_plane)[:, None] + np.arange(0, profile.uplinks_per_l1, per_plane)
+    at = ((chips // per_plane)[:, None], wired)
+    # Modules at L1 chips come first; what follows are the ends at L2 chips.
+    first = optics.at_l1.size // optics.links
+    numbers = first + np.arange(optics.at_l2.size // optics.links).reshape(optics.at_l2.shape[:3])
+    return numbers[at].reshape(len(chips), -1), optics.at_l2[at].reshape(len(chips), -1, optics.links)

@@ -11,12 +11,14 @@ from typing import Final
 
 from supernode_cabinet.catalogue import INSTRUMENTS, ROWS
 from supernode_cabinet.entities import ATTRIBUTE_OF_LABEL
-from supernode_cabinet.metric import SCOPES_OF_DETAIL, Row, Scope
+from supernode_cabinet.histograms import HISTOGRAMS
+from supernode_cabinet.metric import SCOPES_OF_DETAIL, Scope
 from supernode_cabinet.npu_exporter import npu_exporter_fidelity, npu_exporter_metrics
 
-__all__ = ["LABELS_OF_SCOPE", "fill_page", "labelled_table", "labels_table", "npu_exporter_table"]
+__all__ = ["LABELS_OF_SCOPE", "buckets_table", "fill_page", "labelled_table", "labels_table", "npu_exporter_table"]
 
 _PLACE: Final = ("supernode", "cabinet", "server")
+_WORKLOAD: Final = ("supernode", "namespace", "workload")
 LABELS_OF_SCOPE: Final = {
     Scope.DIE: (*_PLACE, "die"),
     Scope.HOLDER: (*_PLACE, "die", "namespace", "pod", "container"),
@@ -25,12 +27,14 @@ LABELS_OF_SCOPE: Final = {
     Scope.UPLINK: (*_PLACE, "plane", "port"),
     Scope.L2_CHIP: ("supernode", "cabinet", "plane", "chip"),
     Scope.L2_PORT: ("supernode", "cabinet", "plane", "chip", "port"),
+    Scope.MODULE: ("supernode", "cabinet", "plane", "chip", "module"),
     Scope.SERVER: _PLACE,
-    Scope.WORKLOAD: ("supernode", "namespace", "workload"),
+    Scope.WORKLOAD: _WORKLOAD,
+    Scope.REQUEST: (*_WORKLOAD, "gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"),
     Scope.MACHINE: ("supernode",),
     Scope.MODEL: ("supernode", "profile", "digest", "version"),
 }
-_NO_HARDWARE: Final = frozenset({Scope.WORKLOAD, Scope.MACHINE, Scope.MODEL})
+_NO_HARDWARE: Final = frozenset({Scope.WORKLOAD, Scope.REQUEST, Scope.MACHINE, Scope.MODEL})
 
 
 def labelled_table() -> str:
@@ -44,7 +48,20 @@ def labelled_table() -> str:
         more = ", ".join(f"`{key}={value}`" for key, value in row.attributes.items())
         prometheus = f"`{row.prometheus}`" if row.prometheus else ""
         otel = f"`{row.otel}` {instrument.kind} `{instrument.unit}`"
-        lines.append(f"| {row.scope}, {_detail(row)} | {otel} | {more} | {prometheus} | {row.help} | {row.fidelity} |")
+        lines.append(
+            f"| {row.scope}, {_detail(row.scope)} | {otel} | {more} | {prometheus} | {row.help} | {row.fidelity} |"
+        )
+    for histogram in HISTOGRAMS:
+        otel = f"`{histogram.otel}` {INSTRUMENTS[histogram.otel].kind} `{INSTRUMENTS[histogram.otel].unit}`"
+        where, names = f"{Scope.REQUEST}, {_detail(Scope.REQUEST)}", f"`{histogram.prometheus}`"
+        lines.append(f"| {where} | {otel} |  | {names} | {histogram.help} | modelled |")
+    return "\n".join(lines) + "\n"
+
+
+def buckets_table() -> str:
+    """Return the table of the upper bounds of each histogram's buckets."""
+    lines = ["| histogram | upper bounds, s |", "|---|---|"]
+    lines += [f"| `{row.otel}` | {', '.join(f'{bound:g}' for bound in row.bounds)} |" for row in HISTOGRAMS]
     return "\n".join(lines) + "\n"
 
 
@@ -68,7 +85,13 @@ def npu_exporter_table() -> str:
 
 def fill_page(page: str) -> str:
     """Return the page with its tables as they are now; ValueError names a mark that is missing."""
-    for name, table in (("labelled", labelled_table()), ("labels", labels_table()), ("npu", npu_exporter_table())):
+    tables = {
+        "labelled": labelled_table(),
+        "buckets": buckets_table(),
+        "labels": labels_table(),
+        "npu": npu_exporter_table(),
+    }
+    for name, table in tables.items():
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
         if page.count(begin) != 1 or page.count(end) != 1:
             raise ValueError(f"the page needs the marks {begin.strip()} and {end} once each")
@@ -77,8 +100,8 @@ def fill_page(page: str) -> str:
     return page
 
 
-def _detail(row: Row) -> str:
-    return next(str(detail) for detail, scopes in SCOPES_OF_DETAIL.items() if row.scope in scopes)
+def _detail(scope: Scope) -> str:
+    return next(str(detail) for detail, scopes in SCOPES_OF_DETAIL.items() if scope in scopes)
 
 
 def main(arguments: list[str]) -> int:

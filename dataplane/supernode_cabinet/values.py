@@ -23,9 +23,12 @@ __all__ = [
     "read_l2_ports",
     "read_limit",
     "read_machine",
+    "read_module_links",
+    "read_modules",
     "read_performance",
     "read_servers",
     "read_share",
+    "read_share_of_module",
     "read_workloads",
 ]
 
@@ -73,6 +76,38 @@ def read_l2_ports(name: str) -> Read:
     def values(snapshot: Snapshot) -> Values:
         array: Values = getattr(snapshot.state.fabric, name)
         return array.ravel()[snapshot.selection.l2_port_uplinks].ravel()
+
+    return values
+
+
+def read_modules(name: str) -> Read:
+    """Read a field of FabricState about optical modules, per module at an L2 chip."""
+
+    def values(snapshot: Snapshot) -> Values:
+        array: Values = getattr(snapshot.state.fabric, name)
+        return array[snapshot.selection.modules].ravel()
+
+    return values
+
+
+def read_module_links(name: str, reduce: Callable[..., Any]) -> Read:
+    """Read a field of FabricState about uplinks, reduced over those that each optical module at an L2 chip carries."""
+
+    def values(snapshot: Snapshot) -> Values:
+        array: Values = getattr(snapshot.state.fabric, name)
+        links = array.ravel()[snapshot.selection.module_uplinks]
+        return np.asarray(reduce(links, axis=2)).ravel()
+
+    return values
+
+
+def read_share_of_module(rate: Read) -> Read:
+    """Read an optical module's rate as a share of what its links carry together."""
+
+    def values(snapshot: Snapshot) -> Values:
+        links = max(snapshot.selection.module_uplinks.shape[2], 1)
+        share: Values = rate(snapshot) / (links * snapshot.profile.port_bytes_per_second)
+        return share
 
     return values
 

@@ -19,6 +19,8 @@ from supernode_cabinet.engine import build_snapshot
 from supernode_cabinet.settings import Settings, read_settings
 from supernode_cabinet.snapshot import Snapshot
 from supernode_dataplane.inputs import load_profile, whole_server_ranks
+from support.deployments import QWEN_COLOCATED, deployment, with_fields
+from support.machines import LLAMA
 
 PROFILE = load_profile("cloudmatrix-384")
 NAME = "cm384"
@@ -71,11 +73,7 @@ def workload(
     super_node: str = NAME,
     **status: Any,
 ) -> dict[str, Any]:
-    training: dict[str, Any] = {
-        "sequenceLength": 8192,
-        "globalBatchSize": 192,
-        "parallelism": {"tensor": 16, "pipeline": 8, "virtualPipeline": 4},
-    }
+    training = dict(LLAMA["training"])
     if tokens is not None:
         training["tokens"] = tokens
     ranks = whole_server_ranks(PROFILE, range(first, first + servers))
@@ -89,13 +87,22 @@ def workload(
         "metadata": {"name": name, "namespace": "default"},
         "spec": {
             "superNode": super_node,
-            "model": {"name": "llama-3.1-405b"},
+            "model": LLAMA["model"],
             "stack": "vendor-tuned",
             "training": training,
             "pods": {"managed": {"nodes": servers}},
         },
         "status": {"placement": {"ranks": ranks}, "progress": progress, **status},
     }
+
+
+def deployed(base: dict[str, Any] = QWEN_COLOCATED, servers: int = 3, *, first: int = 0, **more: Any) -> dict[str, Any]:
+    """An inference workload of this machine; more sets its name and fields of its spec.inference."""
+    name = more.pop("name", "chat")
+    job = deployment(name, range(first, first + servers), with_fields(base, **more), managed=True)
+    job["metadata"] |= {"namespace": "default", "uid": f"{name}-1"}
+    job["spec"]["superNode"] = NAME
+    return job
 
 
 def settings(role: str = "compute", ordinal: int = 0, per_pod: int = 1, **more: str) -> Settings:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from cabinet.collector import messages, metrics, points
-from cabinet.machines import NAME, nodes, snapshot, workload
+from cabinet.machines import NAME, deployed, nodes, snapshot, workload
 from supernode_cabinet.catalogue import INSTRUMENTS
 from supernode_cabinet.metric import Scope
 from supernode_cabinet.otlp_layout import REQUEST_BYTES, Layout
+from supernode_cabinet.served import Served
 from supernode_cabinet.snapshot import Snapshot
 
 START, SECOND = 1_795_233_600_000_000_000, 1_000_000_000
@@ -19,7 +20,9 @@ LIMIT = 4 << 20
 
 
 def layout(seen: Snapshot) -> Layout:
-    return Layout({"service.name": "supernode-cabinet", "supernode.name": NAME}, seen, START, 0)
+    served = Served(START, 0)
+    served.follow(seen, 0)
+    return Layout({"service.name": "supernode-cabinet", "supernode.name": NAME}, seen, START, 0, served)
 
 
 def export(made: Layout, after_seconds: float = 0.0) -> list[Any]:
@@ -40,21 +43,22 @@ def every(requests: list[Any], name: str) -> list[tuple[dict[str, Any], float]]:
 def test_names_kinds_and_units_are_those_of_the_catalogue() -> None:
     seen = {}
     for role in ("compute", "bus"):
-        for request in export(layout(snapshot(role))):
+        for request in export(layout(snapshot(role, workloads=[deployed()]))):
             for metric in metrics(request):
                 of_sum = "Counter" if metric.sum.is_monotonic else "UpDownCounter"
-                kind = "Gauge" if metric.HasField("gauge") else of_sum
-                assert kind == "Gauge" or metric.sum.aggregation_temporality == 2
+                kind = {"gauge": "Gauge", "sum": of_sum, "histogram": "Histogram"}[str(metric.WhichOneof("data"))]
+                assert kind == "Gauge" or getattr(metric, str(metric.WhichOneof("data"))).aggregation_temporality == 2
                 seen[metric.name] = (kind, metric.unit, metric.description)
     assert seen == {name: (one.kind, one.unit, one.description) for name, one in INSTRUMENTS.items()}
 
 
 def test_semantic_convention_names_exist_and_have_their_units() -> None:
-    from opentelemetry.semconv._incubating.metrics import hw_metrics
+    from opentelemetry.semconv._incubating.metrics import gen_ai_metrics, hw_metrics
 
     known = {value for key, value in vars(hw_metrics).items() if key.startswith("HW_")}
-    assert {name for name in INSTRUMENTS if name.startswith("hw.")} <= known
-    assert not [name for name in INSTRUMENTS if not name.startswith(("hw.", "supernode."))]
+    known |= {value for key, value in vars(gen_ai_metrics).items() if key.startswith("GEN_AI_")}
+    assert {name for name in INSTRUMENTS if name.startswith(("hw.", "gen_ai."))} <= known
+    assert not [name for name in INSTRUMENTS if not name.startswith(("hw.", "gen_ai.", "supernode."))]
 
 
 def test_values_and_places_are_the_machines() -> None:
