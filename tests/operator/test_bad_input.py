@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support.operator_world import API, MERGE, NAMESPACE, NPU, OperatorProcess, ScriptedAgent, World, wait_for
+from support.told import told_once
 
 Start = Callable[..., OperatorProcess]
 
@@ -27,14 +28,6 @@ def quiet(operator: OperatorProcess, controller: str) -> bool:
         if count() == before:
             return True
     return False
-
-
-def told_once(world: World, name: str, reason: str) -> bool:
-    """Wait for the Event of a condition, and see that no second one (nor a count) follows."""
-    wait_for(lambda: world.events(name, reason), f"an Event {reason}")
-    time.sleep(1.5)
-    found = world.events(name, reason)
-    return len(found) == 1 and (found[0].get("count") or 1) == 1
 
 
 def test_an_unknown_profile_is_refused_once(world: World, start: Start) -> None:
@@ -153,6 +146,26 @@ def test_garbage_in_an_agents_status_is_named_and_left_out(world: World, start: 
     )
 
 
+def test_a_kubelet_whose_socket_is_not_there_is_said_once_and_comes_back(
+    world: World, start: Start, agent: ScriptedAgent
+) -> None:
+    world.node("node-a")
+    world.super_node()
+    start()
+    sets = lambda: world.call("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets")["items"]  # noqa: E731
+    wait_for(lambda: len(sets()) == 2, "two StatefulSets")
+    world.cabinets_ready()
+    world.wait_condition(world.get_super_node, "Ready", "True", "AsExpected", 30)
+    agent.unreachable |= set(range(48))
+    said = world.wait_condition(world.get_super_node, "DevicesReady", "False", "KubeletUnreachable")
+    assert "is the kubelet running?" in said["message"]
+    world.wait_condition(world.get_super_node, "Ready", "False", "KubeletUnreachable")
+    wait_for(lambda: "(and 47 more)" in world.condition(world.get_super_node(), "Ready")["message"], "all 48 are lost")
+    assert told_once(world, "cm384", "KubeletUnreachable")
+    agent.unreachable.clear()
+    world.wait_condition(world.get_super_node, "Ready", "True", "AsExpected")
+
+
 BAD_WORKLOADS: list[tuple[str, dict[str, Any], str, str]] = [
     ("no-machine", {"super_node": "nowhere"}, "SuperNodeNotFound", "nowhere"),
     ("no-model", {"model": {"name": "llama-9"}}, "ModelNotFound", "llama-9"),
@@ -219,6 +232,7 @@ def test_pods_that_ask_for_too_much_show_what_the_scheduler_says(world: World, s
     world.call("PATCH", path, {"status": {"conditions": [condition]}}, content_type=MERGE)
     said = world.wait_condition(lambda: world.get_workload("train"), "Ready", "False", "Unschedulable")
     assert said["message"] == f"pod greedy: {message}"
+    assert told_once(world, "train", "Unschedulable")
 
 
 def test_a_setting_that_makes_no_sense_is_one_line_and_exit_code_two(world: World, start: Start) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from support.kube_proxy import KubeProxy
 from support.operator_world import API, MERGE, NAMESPACE, NPU, OperatorProcess, ScriptedAgent, World, wait_for
+from support.told import told_once
 
 Start = Callable[..., OperatorProcess]
 
@@ -73,6 +74,7 @@ def test_dedicated_takes_one_node_each_and_is_partly_up_until_there_are_enough(
     start()
     said = world.wait_condition(world.get_super_node, "NodesReady", "False", "NotEnoughNodes")
     assert said["message"].startswith("2 of 48 servers have no Kubernetes node")
+    assert told_once(world, "cm384", "NotEnoughNodes")
     placed = {cn["metadata"]["name"]: cn["spec"].get("nodeName") for cn in world.compute_nodes()}
     assert len(placed) == 48
     assert len({node for node in placed.values() if node}) == 46

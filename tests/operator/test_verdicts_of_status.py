@@ -340,6 +340,7 @@ READY: list[tuple[dict[str, Any], str, str]] = [
     ({"result": IDLE, "rejection": Rejection(Reason.DOES_NOT_FIT, "80 GiB")}, "DoesNotFit", "80 GiB"),
     ({"result": None, "suspended": True}, "Suspended", "deleted"),
     ({"result": IDLE, "pods": [PENDING]}, "Unschedulable", "pod p: 0/1 nodes"),
+    ({"result": IDLE, "pods": [PENDING], "expected_ranks": 49, "servers": 48}, "Unschedulable", "48: lower it"),
     ({"result": IDLE, "job_problem": "its Job is Failed"}, "Incomplete", "Failed"),
     ({"result": IDLE, "placement": NOTHING}, "WaitingForPods", "No pod"),
     ({"result": IDLE, "placement": NOTHING, "contested": [("p", "n/old")]}, "PodsContested", "n/old"),

@@ -24,6 +24,7 @@ NAMESPACE = "supernode-system"
 NPU, LINK = "huawei.com/Ascend910", "supernode.io/bus-link"
 API = "/apis/supernode.io/v1alpha1"
 MERGE = "application/merge-patch+json"
+NO_SOCKET = "there is no socket /var/lib/kubelet/device-plugins/kubelet.sock: is the kubelet running?"
 
 
 def wait_for(test: Callable[[], Any], what: str, seconds: float = 20) -> Any:
@@ -297,6 +298,8 @@ class ScriptedAgent:
         self.held: dict[int, list[dict[str, str]]] = {}
         """serverIndex -> allocations."""
         self.releasing = True
+        self.unreachable: set[int] = set()
+        """Servers whose kubelet's socket is not there."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.failure: BaseException | None = None
@@ -362,9 +365,11 @@ class ScriptedAgent:
             {"name": devices["npuResource"], "devices": total, "unhealthy": len(broken)},
             {"name": devices["busLinkResource"], "devices": total * devices["planes"], "unhealthy": len(broken) * 7},
         ]
+        lost = one["spec"]["serverIndex"] in self.unreachable
+        ready = _condition("Ready", False, "KubeletUnreachable", NO_SOCKET) if lost else _condition("Ready", True)
         status = {
             "observedGeneration": one["metadata"]["generation"],
-            "conditions": [_condition("Released", True) if released else _condition("Ready", True)],
+            "conditions": [_condition("Released", True) if released else ready],
             "resources": [] if released else sizes,
             "allocations": held,
         }
@@ -375,12 +380,12 @@ class ScriptedAgent:
         self.world.server.request("PATCH", path, {"status": status}, content_type=MERGE)
 
 
-def _condition(type_: str, status: bool) -> dict[str, Any]:
+def _condition(type_: str, status: bool, reason: str = "", message: str = "") -> dict[str, Any]:
     return {
         "type": type_,
         "status": "True" if status else "False",
-        "reason": "Registered" if type_ == "Ready" else "Released",
-        "message": "",
+        "reason": reason or ("Registered" if type_ == "Ready" else "Released"),
+        "message": message,
         "lastTransitionTime": "2026-01-01T00:00:00Z",
         "observedGeneration": 1,
     }

@@ -37,6 +37,8 @@ class WorkloadView:
     job_problem: str = ""
     """What is wrong with the Job although the workload is fine."""
     target_tokens: int | None = None
+    servers: int | None = None
+    """Servers of the machine, where each pod takes a whole one (managed)."""
 
 
 def build_workload_status(view: WorkloadView, now: str) -> dict[str, Any]:
@@ -118,7 +120,7 @@ def _judge_ready(view: WorkloadView) -> Verdict:
         return Verdict(type_, False, Reason.SUSPENDED, "Its SuperNode is being deleted: the Job is suspended.")
     stuck = unschedulable_message(view.pods)
     if stuck:
-        return Verdict(type_, False, Reason.UNSCHEDULABLE, stuck)
+        return Verdict(type_, False, Reason.UNSCHEDULABLE, _describe_excess(view) + stuck)
     if view.job_problem:
         return Verdict(type_, False, Reason.INCOMPLETE, view.job_problem)
     if not ranks:
@@ -133,6 +135,13 @@ def _judge_ready(view: WorkloadView) -> Verdict:
     waiting = result.waiting if result is not None else ""
     reason = Reason.DIES_FAULTY if "fault" in waiting or "dead" in waiting or "broken" in waiting else Reason.INCOMPLETE
     return Verdict(type_, False, reason, waiting or "The machine gives it no rate.")
+
+
+def _describe_excess(view: WorkloadView) -> str:
+    if view.servers is None or view.expected_ranks <= view.servers:
+        return ""
+    asked = f"spec.pods.managed.nodes asks for {view.expected_ranks} servers"
+    return f"{asked} and the machine has {view.servers}: lower it; "
 
 
 def _describe_missing(view: WorkloadView, ranks: Sequence[Mapping[str, Any]]) -> str:

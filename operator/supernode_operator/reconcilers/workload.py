@@ -130,6 +130,7 @@ def _view(
         progress=progress,
         job_problem=verdict[1],
         target_tokens=target,
+        servers=machine.profile.servers if managed is not None and machine.profile is not None else None,
     )
 
 
