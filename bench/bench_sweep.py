@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from rows import Row
 from supernode_cli.sweep_points import Grid
 from supernode_cli.sweep_rows import rows_of
+from support.scenarios import r1_scenario
 
 __all__ = ["measure"]
 
-_BASE: dict[str, Any] = {
-    "machine": {"nodes": 20},
-    "model": {"name": "deepseek-r1"},
-    "inference": {
-        "mode": "Decode",
-        "inputTokens": 4096,
-        "outputTokens": 256,
-        "batch": {"sequencesPerCard": 96},
-        "decode": {"experts": {"redundant": 64}},
-    },
-}
+_BASE = r1_scenario(20, "Decode", 4096, 256, batch={"sequencesPerCard": 96}, decode={"experts": {"redundant": 64}})
 _AXES = (
     ("inference.inputTokens", tuple(range(512, 8192, 192))),
     ("inference.outputTokens", tuple(range(64, 1088, 64))),

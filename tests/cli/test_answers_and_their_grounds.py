@@ -8,28 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from click.testing import CliRunner
 
 from supernode_cli.comparison import operating_point
 from supernode_cli.evaluation import ScenarioError, evaluate
-from supernode_cli.main import cli
 from supernode_cli.report import report_evaluation
 from supernode_dataplane.reliability import checkpoint_interval, checkpoint_waste, job_mtbf
+from support.machines import LLAMA
+from support.scenarios import r1_scenario, run_on_file
 
-LLAMA: dict[str, Any] = {
-    "model": {"name": "llama-3.1-405b"},
-    "training": {
-        "sequenceLength": 8192,
-        "globalBatchSize": 192,
-        "parallelism": {"tensor": 16, "pipeline": 8, "virtualPipeline": 4},
-    },
-}
-DECODE: dict[str, Any] = {
-    "machine": {"nodes": 4},
-    "model": {"name": "deepseek-r1"},
-    "inference": {"mode": "Decode", "inputTokens": 2048, "outputTokens": 512, "batch": {"sequencesPerCard": 16}},
-}
+DECODE = r1_scenario(4, "Decode", 2048, 512, batch={"sequencesPerCard": 16})
 
 
 def on(document: dict[str, Any], **machine: Any) -> dict[str, Any]:
@@ -37,11 +24,9 @@ def on(document: dict[str, Any], **machine: Any) -> dict[str, Any]:
 
 
 def simulate(tmp_path: Path, document: Any, *arguments: str) -> str:
-    file = tmp_path / "scenario.yaml"
-    file.write_text(yaml.safe_dump(document), encoding="utf-8")
-    result = CliRunner().invoke(cli, ["simulate", "-f", str(file), *arguments])
-    assert result.exit_code == 0, result.output
-    return " ".join(result.stdout.split())
+    status, out, error = run_on_file(tmp_path, "simulate", document, *arguments)
+    assert status == 0, error
+    return " ".join(out.split())
 
 
 @pytest.mark.parametrize(

@@ -7,34 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from click.testing import CliRunner
 
 from supernode_cli.comparison import compare, operating_point, scenario_on
 from supernode_cli.evaluation import ScenarioError, evaluate
-from supernode_cli.main import cli
+from support.machines import LLAMA
+from support.scenarios import r1_scenario, run_on_file
 
-LLAMA: dict[str, Any] = {
-    "model": {"name": "llama-3.1-405b"},
-    "training": {
-        "sequenceLength": 8192,
-        "globalBatchSize": 192,
-        "parallelism": {"tensor": 16, "pipeline": 8, "virtualPipeline": 4},
-    },
-}
-DECODE: dict[str, Any] = {
-    "machine": {"nodes": 4},
-    "model": {"name": "deepseek-r1"},
-    "inference": {"mode": "Decode", "inputTokens": 2048, "outputTokens": 512, "batch": {"sequencesPerCard": 16}},
-}
+DECODE = r1_scenario(4, "Decode", 2048, 512, batch={"sequencesPerCard": 16})
 ALL = ["cloudmatrix-384", "atlas-a2-cluster", "gb200-nvl72", "h800-cluster", "h100-cluster"]
 
 
 def run(tmp_path: Path, document: Any, *arguments: str) -> tuple[int, str, str]:
-    file = tmp_path / "scenario.yaml"
-    file.write_text(yaml.safe_dump(document), encoding="utf-8")
-    result = CliRunner().invoke(cli, ["compare", "-f", str(file), *arguments])
-    return result.exit_code, result.stdout, result.stderr
+    return run_on_file(tmp_path, "compare", document, *arguments)
 
 
 def test_its_own_machine_has_the_answer_of_simulate() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,29 +20,14 @@ from supernode_cli.scenario_schema import scenario_schema, schema_text
 from supernode_dataplane.figures import workload_performance
 from support.deployments import MODES, R1_DECODE, deployment
 from support.machines import compute_nodes, only, run, super_node, workload
+from support.scenarios import changed, run_on_file
 
 SCENARIO: dict[str, Any] = {"machine": {"nodes": 20}, **R1_DECODE}
+altered = partial(changed, SCENARIO)
 
 
 def simulate(tmp_path: Path, scenario: Any, *flags: str) -> tuple[int, str, str]:
-    file = tmp_path / "scenario.yaml"
-    file.write_text(yaml.safe_dump(scenario), encoding="utf-8")
-    result = CliRunner().invoke(cli, ["simulate", "-f", str(file), *flags])
-    return result.exit_code, result.stdout, result.stderr
-
-
-def changed(**path: Any) -> dict[str, Any]:
-    document = deepcopy(SCENARIO)
-    for dotted, value in path.items():
-        *parents, last = dotted.split("__")
-        node = document
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        if value is ...:
-            node.pop(last)
-        else:
-            node[last] = value
-    return document
+    return run_on_file(tmp_path, "simulate", scenario, *flags)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -108,18 +93,18 @@ def test_a_config_can_be_written_as_a_mapping() -> None:
 
 def test_changed_figures_and_failures_change_the_answer() -> None:
     rate = evaluate(SCENARIO).result.tokens_per_second
-    assert evaluate(changed(machine__figures={"podMeasuredGigabytesPerSecond": 75})).result.tokens_per_second < rate
-    assert evaluate(changed(machine__figures={"hbmTerabytesPerSecondPerDie": 3.2})).result.tokens_per_second > rate
-    gone = evaluate(changed(machine__failed={"planes": [3]}))
+    assert evaluate(altered(machine__figures={"podMeasuredGigabytesPerSecond": 75})).result.tokens_per_second < rate
+    assert evaluate(altered(machine__figures={"hbmTerabytesPerSecondPerDie": 3.2})).result.tokens_per_second > rate
+    gone = evaluate(altered(machine__failed={"planes": [3]}))
     assert gone.result.tokens_per_second < rate
     assert int(gone.state.devices.port_up.sum()) == 768 * 6
-    assert evaluate(changed(machine__failed={"l1": [{"server": 19, "plane": 0}]})).result.tokens_per_second < rate
-    elsewhere = changed(machine__failed={"l1": [{"server": 20, "plane": 0}], "dies": [{"server": 47, "die": 15}]})
+    assert evaluate(altered(machine__failed={"l1": [{"server": 19, "plane": 0}]})).result.tokens_per_second < rate
+    elsewhere = altered(machine__failed={"l1": [{"server": 20, "plane": 0}], "dies": [{"server": 47, "die": 15}]})
     assert evaluate(elsewhere).result.tokens_per_second == rate
 
 
 def test_a_figure_of_its_own_is_in_the_digest_and_on_the_table(tmp_path: Path) -> None:
-    more = changed(machine__figures={"hbmGibibytesPerDie": 128})
+    more = altered(machine__figures={"hbmGibibytesPerDie": 128})
     assert evaluate(more).state.digest != evaluate(SCENARIO).state.digest
     assert "96 TiB" in simulate(tmp_path, more)[1]
 
@@ -140,43 +125,43 @@ def test_of_several_workloads_one_is_chosen_by_its_name() -> None:
 
 
 BAD: list[tuple[dict[str, Any], str, str]] = [
-    (changed(machine__profile="cm-9"), "machine.profile", "cloudmatrix-384"),
-    (changed(machine__nodes=49), "machine.nodes", "48 servers"),
-    (changed(machine__figures={"hbmGigs": 1}), "machine.figures.hbmGigs", "hbmGigabytesPerDie"),
-    (changed(machine__figures={"planes": 0.5}), "machine.figures.planes", "whole number"),
-    (changed(machine__figures={"rdmaGigabytesPerSecond": "fast"}), "machine.figures.rdmaGigabytesPerSecond", "number"),
-    (changed(machine__figures={"diesPerPackage": 3}), "machine.figures.diesPerPackage", "divide"),
-    (changed(machine__figures={"uplinksPerL1": 4}), "machine.figures.uplinksPerL1", "l2ChipsPerPlane"),
-    (changed(machine__failed={"planes": [7]}), "machine.failed.planes.0", "7 planes"),
-    (changed(machine__failed={"dies": [{"server": 0, "die": 16}]}), "machine.failed.dies.0.die", "16 dies"),
-    (changed(machine__failed={"dies": [{"server": 3, "die": 2}]}), "machine.failed", "server 3 die 2"),
-    (changed(machine__failed={"fans": 1}), "machine.failed.fans", "planes"),
-    (changed(machine={"profile": "atlas-a2-cluster", "failed": {"planes": [0]}}), "machine.failed", "meshed"),
-    (changed(stack="homegrown"), "stack", "vendor-tuned"),
-    (changed(model__name="deepseek-r9"), "deepseek-r9", "deepseek-r1"),
-    (changed(inference=...), "training and inference", "exactly one"),
-    (changed(training={"sequenceLength": 1, "globalBatchSize": 1}), "training and inference", "exactly one"),
-    (changed(inference__mode="Serve"), "inference.mode", "Prefill"),
-    (changed(inference__inputTokens=0), "inference.inputTokens", "greater than or equal to 1"),
-    (changed(inference__inputTokens="4K"), "inference.inputTokens", "integer"),
-    (changed(inference__outputTokens=...), "inference.outputTokens", "missing"),
-    (changed(inference__load={"concurrency": 1}), "inference.load", "exactly one"),
-    (changed(inference__batch=...), "inference.load", "exactly one"),
-    (changed(inference__prefill={}), "inference.prefill", "describe it as decode"),
-    (changed(inference__promptsPerBatch=2), "inference.promptsPerBatch", "leave it out"),
-    (changed(inference__cache={"reusePercent": 50}), "inference.cache.reusePercent", "leave it out"),
-    (changed(inference__tokens=1, inference__requests=1), "inference.requests", "one of both"),
-    (changed(inference__speculation__acceptancePercent=[70, 60]), "inference.speculation.acceptancePercent", "1"),
-    (changed(inference__precision={"weights": "fp4"}), "inference.precision.weights", "int4"),
-    (changed(inference__decode__parallelism__tensor=3), "inference.decode.parallelism.tensor", "divide"),
-    (changed(inference__decode__parallelism__tensor=256), "inference.decode.parallelism.tensor", "divide"),
-    (changed(inference__decode__parallelism__expert=48), "inference.decode.parallelism.expert", "320 dies"),
-    (changed(inference__decode__experts={"redundant": 5}), "inference.decode.experts.redundant", "make it 64"),
-    (changed(inference__decode__experts={"sharedRanks": 320}), "inference.decode.experts.sharedRanks", "fewer"),
-    (changed(inference__batch__sequencesPerCard=4000), "inference.decode", "GiB"),
-    (changed(machine__figures={"hbmGibibytesPerDie": 16}), "inference.decode", "weights"),
-    (changed(machine__nodes=1, inference__decode={}), "inference.decode", "GiB"),
-    (changed(inference__decode__paralelism={}), "inference.decode.paralelism", "parallelism"),
+    (altered(machine__profile="cm-9"), "machine.profile", "cloudmatrix-384"),
+    (altered(machine__nodes=49), "machine.nodes", "48 servers"),
+    (altered(machine__figures={"hbmGigs": 1}), "machine.figures.hbmGigs", "hbmGigabytesPerDie"),
+    (altered(machine__figures={"planes": 0.5}), "machine.figures.planes", "whole number"),
+    (altered(machine__figures={"rdmaGigabytesPerSecond": "fast"}), "machine.figures.rdmaGigabytesPerSecond", "number"),
+    (altered(machine__figures={"diesPerPackage": 3}), "machine.figures.diesPerPackage", "divide"),
+    (altered(machine__figures={"uplinksPerL1": 4}), "machine.figures.uplinksPerL1", "l2ChipsPerPlane"),
+    (altered(machine__failed={"planes": [7]}), "machine.failed.planes.0", "7 planes"),
+    (altered(machine__failed={"dies": [{"server": 0, "die": 16}]}), "machine.failed.dies.0.die", "16 dies"),
+    (altered(machine__failed={"dies": [{"server": 3, "die": 2}]}), "machine.failed", "server 3 die 2"),
+    (altered(machine__failed={"fans": 1}), "machine.failed.fans", "planes"),
+    (altered(machine={"profile": "atlas-a2-cluster", "failed": {"planes": [0]}}), "machine.failed", "meshed"),
+    (altered(stack="homegrown"), "stack", "vendor-tuned"),
+    (altered(model__name="deepseek-r9"), "deepseek-r9", "deepseek-r1"),
+    (altered(inference=...), "training and inference", "exactly one"),
+    (altered(training={"sequenceLength": 1, "globalBatchSize": 1}), "training and inference", "exactly one"),
+    (altered(inference__mode="Serve"), "inference.mode", "Prefill"),
+    (altered(inference__inputTokens=0), "inference.inputTokens", "a whole number from 1 to"),
+    (altered(inference__inputTokens="4K"), "inference.inputTokens", "a whole number from 1"),
+    (altered(inference__outputTokens=...), "inference.outputTokens", "missing"),
+    (altered(inference__load={"concurrency": 1}), "inference.load", "exactly one"),
+    (altered(inference__batch=...), "inference.load", "exactly one"),
+    (altered(inference__prefill={}), "inference.prefill", "describe it as decode"),
+    (altered(inference__promptsPerBatch=2), "inference.promptsPerBatch", "leave it out"),
+    (altered(inference__cache={"reusePercent": 50}), "inference.cache.reusePercent", "leave it out"),
+    (altered(inference__tokens=1, inference__requests=1), "inference.requests", "one of both"),
+    (altered(inference__speculation__acceptancePercent=[70, 60]), "inference.speculation.acceptancePercent", "1"),
+    (altered(inference__precision={"weights": "fp4"}), "inference.precision.weights", "int4"),
+    (altered(inference__decode__parallelism__tensor=3), "inference.decode.parallelism.tensor", "divide"),
+    (altered(inference__decode__parallelism__tensor=256), "inference.decode.parallelism.tensor", "divide"),
+    (altered(inference__decode__parallelism__expert=48), "inference.decode.parallelism.expert", "320 dies"),
+    (altered(inference__decode__experts={"redundant": 5}), "inference.decode.experts.redundant", "make it 64"),
+    (altered(inference__decode__experts={"sharedRanks": 320}), "inference.decode.experts.sharedRanks", "fewer"),
+    (altered(inference__batch__sequencesPerCard=4000), "inference.decode", "GiB"),
+    (altered(machine__figures={"hbmGibibytesPerDie": 16}), "inference.decode", "weights"),
+    (altered(machine__nodes=1, inference__decode={}), "inference.decode", "GiB"),
+    (altered(inference__decode__paralelism={}), "inference.decode.paralelism", "parallelism"),
 ]  # fmt: skip
 
 
@@ -253,10 +238,10 @@ def test_the_schema_takes_what_runs_and_refuses_what_is_unknown() -> None:
     for base, nodes in MODES.values():
         validator.validate({"machine": {"nodes": nodes}, **base})
     for wrong in (
-        changed(machine__figures={"hbmGigs": 1}),
-        changed(inference__decode__paralelism={}),
-        changed(inference=...),
-        changed(inference__inputTokens=0),
+        altered(machine__figures={"hbmGigs": 1}),
+        altered(inference__decode__paralelism={}),
+        altered(inference=...),
+        altered(inference__inputTokens=0),
     ):
         with pytest.raises(ValidationError):
             validator.validate(wrong)

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from click.testing import CliRunner
 
 from supernode_cli.evaluation import Evaluation, ScenarioError, evaluate
-from supernode_cli.main import cli
 from supernode_dataplane.hardware import Format
 from supernode_dataplane.quantization import Quantization, read_quantization
 from support.deployments import QWEN_COLOCATED, R1_DECODE, R1_PREFILL, with_fields
+from support.scenarios import run_on_file
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
@@ -55,10 +53,7 @@ def precision_of(found: Evaluation) -> tuple[Format, ...]:
 
 
 def command(tmp_path: Path, name: str, scenario: Any, *flags: str) -> tuple[int, str, str]:
-    file = tmp_path / "scenario.yaml"
-    file.write_text(scenario if isinstance(scenario, str) else yaml.safe_dump(scenario), encoding="utf-8")
-    result = CliRunner().invoke(cli, [name, "-f", str(file), *flags])
-    return result.exit_code, result.stdout, result.stderr
+    return run_on_file(tmp_path, name, scenario, *flags)
 
 
 def served(tmp_path: Path, scenario: Any, *flags: str) -> dict[str, Any]:

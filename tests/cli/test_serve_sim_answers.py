@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from supernode_cli.evaluation import evaluate
-from support.serve_sim import COLOCATED, DISAGGREGATED, changed, figures, run
+from support.scenarios import changed
+from support.serve_sim import COLOCATED, DISAGGREGATED, figures, run
 
 
 def test_means_and_the_rate_have_expected_errors_and_sources(tmp_path: Path) -> None:

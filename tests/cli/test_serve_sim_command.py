@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supernode_cli.main import cli
-from support.serve_sim import COLOCATED, DISAGGREGATED, changed, figures, run
+from support.scenarios import changed
+from support.serve_sim import COLOCATED, DISAGGREGATED, figures, run
 
 TRACES = Path(__file__).resolve().parents[3] / "shared" / "data" / "traces"
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples" / "serving").iterdir())

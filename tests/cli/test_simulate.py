@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supernode_cli.main import cli
+from support.machines import LLAMA
+from support.scenarios import changed, run_on_file
 
 ROOT = Path(__file__).resolve().parents[2]
-SCENARIO: dict[str, Any] = {
-    "machine": {"profile": "cloudmatrix-384"},
-    "model": {"name": "llama-3.1-405b"},
-    "training": {
-        "sequenceLength": 8192,
-        "globalBatchSize": 192,
-        "parallelism": {"tensor": 16, "pipeline": 8, "virtualPipeline": 4},
-    },
-}
+SCENARIO: dict[str, Any] = {"machine": {"profile": "cloudmatrix-384"}, **LLAMA}
+altered = partial(changed, SCENARIO)
 
 
 def run(tmp_path: Path, scenario: Any, *flags: str) -> tuple[int, str, str]:
-    file = tmp_path / "scenario.yaml"
-    file.write_text(scenario if isinstance(scenario, str) else yaml.safe_dump(scenario), encoding="utf-8")
-    result = CliRunner().invoke(cli, ["simulate", "-f", str(file), *flags])
-    return result.exit_code, result.stdout, result.stderr
-
-
-def changed(**path: Any) -> dict[str, Any]:
-    document = json.loads(json.dumps(SCENARIO))
-    for dotted, value in path.items():
-        node = document
-        *parents, last = dotted.split("__")
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = value
-    return document
+    return run_on_file(tmp_path, "simulate", scenario, *flags)
 
 
 def test_the_table_shows_ours_beside_the_published_figure(tmp_path: Path) -> None:
@@ -87,17 +68,17 @@ def test_a_workload_manifest_is_a_scenario(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scenario", "says"),
     [
-        (changed(machine__profile="cloudmatrix-999"), "machine.profile"),
-        (changed(model__name="llama-9"), "llama-9"),
-        (changed(model__config="{}"), "exactly one of name and config"),
-        (changed(training__parallelism__tensor=7), "7"),
-        (changed(training__parallelism__tensr=16), "unknown field training.parallelism.tensr"),
-        (changed(training__parallelism__tensor=-1), "training.parallelism.tensor"),
-        (changed(training__globalBatchSize="many"), "training.globalBatchSize"),
-        (changed(training__globalBatchSize=768, training__parallelism={"tensor": 1, "pipeline": 1}), "GiB"),
-        (changed(machine__nodes=49), "49"),
-        (changed(training__tokens=1, training__steps=1), "tokens or steps"),
-        (changed(stack="homegrown"), "stack"),
+        (altered(machine__profile="cloudmatrix-999"), "machine.profile"),
+        (altered(model__name="llama-9"), "llama-9"),
+        (altered(model__config="{}"), "exactly one of name and config"),
+        (altered(training__parallelism__tensor=7), "7"),
+        (altered(training__parallelism__tensr=16), "unknown field training.parallelism.tensr"),
+        (altered(training__parallelism__tensor=-1), "training.parallelism.tensor"),
+        (altered(training__globalBatchSize="many"), "training.globalBatchSize"),
+        (altered(training__globalBatchSize=768, training__parallelism={"tensor": 1, "pipeline": 1}), "GiB"),
+        (altered(machine__nodes=49), "49"),
+        (altered(training__tokens=1, training__steps=1), "tokens or steps"),
+        (altered(stack="homegrown"), "stack"),
         ({"model": {"name": "llama-3.1-405b"}}, "training"),
         ("just text", "mapping"),
         ("a: [1", "not YAML"),
@@ -137,6 +118,6 @@ json_values = st.recursive(
     value=json_values,
 )
 def test_no_value_anywhere_ends_in_a_traceback(tmp_path: Path, field: str, value: Any) -> None:
-    status, out, err = run(tmp_path, changed(**{field: value}))
+    status, out, err = run(tmp_path, altered(**{field: value}))
     assert status in (0, 2), (status, out, err)
     assert (status == 0) == bool(out)

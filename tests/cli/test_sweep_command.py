@@ -21,20 +21,10 @@ from hypothesis import strategies as st
 from supernode_cli.main import cli
 from supernode_cli.sweep_points import parse_points
 from supernode_cli.sweep_rows import FIGURES, rows_of
+from support.scenarios import SMALL_DECODE
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples" / "sweep").iterdir())
-BASE: dict[str, Any] = {
-    "machine": {"nodes": 2},
-    "model": {"name": "deepseek-r1"},
-    "inference": {
-        "mode": "Decode",
-        "inputTokens": 1024,
-        "outputTokens": 64,
-        "batch": {"sequencesPerCard": 8},
-        "decode": {"parallelism": {"expert": 32}},
-    },
-}
 GRID: dict[str, Any] = {"inference.inputTokens": [1024, 2048], "inference.batch.sequencesPerCard": [8, 16, 50_000]}
 
 
@@ -47,7 +37,7 @@ def run(*flags: object, env: dict[str, str] | None = None) -> tuple[int, str, st
 def grid_file(tmp_path: Path, axes: Any = None, base: Any = None, **more: Any) -> Path:
     path = tmp_path / "grid.yaml"
     path.write_text(
-        yaml.safe_dump({"base": base or BASE, "grid": GRID if axes is None else axes, **more}, sort_keys=False)
+        yaml.safe_dump({"base": base or SMALL_DECODE, "grid": GRID if axes is None else axes, **more}, sort_keys=False)
     )
     return path
 
@@ -82,8 +72,8 @@ def test_a_grid_is_every_combination_in_order_the_last_key_fastest(tmp_path: Pat
 def test_a_row_has_the_figures_that_simulate_prints(tmp_path: Path) -> None:
     run("-f", grid_file(tmp_path), "-o", tmp_path / "t.jsonl")
     row = table(tmp_path / "t.jsonl")[4]
-    inference = {**BASE["inference"], "inputTokens": 2048, "batch": {"sequencesPerCard": 16}}
-    figures = simulated(tmp_path, {**BASE, "inference": inference})
+    inference = {**SMALL_DECODE["inference"], "inputTokens": 2048, "batch": {"sequencesPerCard": 16}}
+    figures = simulated(tmp_path, {**SMALL_DECODE, "inference": inference})
     compared = {name: figures[name]["value"] for name in FIGURES if name in figures}
     assert len(compared) >= 7
     assert {name: row[name] if name == "bound" else float(row[name]) for name in compared} == {
@@ -137,7 +127,7 @@ def test_strict_stops_at_the_first_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_other_processes_give_the_same_rows_in_the_same_order(tmp_path: Path) -> None:
     axes = {"inference.inputTokens": list(range(1000, 1040)), "inference.batch.sequencesPerCard": [8, 50_000]}
-    points = parse_points("grid.yaml", yaml.safe_dump({"base": BASE, "grid": axes}))
+    points = parse_points("grid.yaml", yaml.safe_dump({"base": SMALL_DECODE, "grid": axes}))
     assert list(rows_of(points, range(80), 2)) == list(rows_of(points, range(80), 1))
 
 
@@ -148,7 +138,7 @@ def test_scenarios_one_by_one_have_the_fields_that_differ_as_columns(tmp_path: P
         "model": {"name": "llama-3.1-405b"},
         "training": {"sequenceLength": 8192, "globalBatchSize": 192, "parallelism": {"tensor": 16, "pipeline": 8}},
     }
-    documents = [BASE, training, "neither"]
+    documents = [SMALL_DECODE, training, "neither"]
     path = tmp_path / name
     as_lines = name.endswith("jsonl")
     path.write_text("\n".join(map(json.dumps, documents)) if as_lines else yaml.safe_dump_all(documents))
@@ -267,16 +257,19 @@ def test_every_example_runs(tmp_path: Path, path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"base": BASE}, "grid: must map dotted paths to lists"),
+        ({"base": SMALL_DECODE}, "grid: must map dotted paths to lists"),
         ({"grid": GRID}, "base: must be a scenario"),
-        ({"base": BASE, "grid": GRID, "more": 1}, "unknown field more: a grid has base and grid"),
-        ({"base": BASE, "grid": {"inference.inputTokens": 3}}, "grid.inference.inputTokens: must be a list"),
-        ({"base": BASE, "grid": {"inference.inputTokens": []}}, "grid.inference.inputTokens: must be a list"),
-        ({"base": BASE, "grid": {"inference..x": [1]}}, "'inference..x' is not a dotted path"),
-        ({"base": BASE, "grid": {"model.name.x": [1]}}, "grid.model.name.x: model.name is no mapping in base"),
-        ({"base": BASE, "grid": {"model": [{}], "model.name": ["x"]}}, "grid.model.name: is a part of model"),
-        ({"base": BASE, "grid": {"inference.inputToken": [3]}}, "unknown field inference.inputToken: known here are"),
-        ({"base": BASE, "grid": {f"x{i}": list(range(100)) for i in range(4)}}, "100,000,000 points"),
+        ({"base": SMALL_DECODE, "grid": GRID, "more": 1}, "unknown field more: a grid has base and grid"),
+        ({"base": SMALL_DECODE, "grid": {"inference.inputTokens": 3}}, "grid.inference.inputTokens: must be a list"),
+        ({"base": SMALL_DECODE, "grid": {"inference.inputTokens": []}}, "grid.inference.inputTokens: must be a list"),
+        ({"base": SMALL_DECODE, "grid": {"inference..x": [1]}}, "'inference..x' is not a dotted path"),
+        ({"base": SMALL_DECODE, "grid": {"model.name.x": [1]}}, "grid.model.name.x: model.name is no mapping in base"),
+        ({"base": SMALL_DECODE, "grid": {"model": [{}], "model.name": ["x"]}}, "grid.model.name: is a part of model"),
+        (
+            {"base": SMALL_DECODE, "grid": {"inference.inputToken": [3]}},
+            "unknown field inference.inputToken: did you mean inputTokens? Known here are",
+        ),
+        ({"base": SMALL_DECODE, "grid": {f"x{i}": list(range(100)) for i in range(4)}}, "100,000,000 points"),
         ("", "has no scenario"),
         ("a: [", "is not YAML"),
         ("a: .nan", "is not YAML"),
@@ -344,8 +337,8 @@ WORKLOAD: dict[str, Any] = {
     "metadata": {"name": "w", "namespace": "team"},
     "spec": {
         "superNode": "cm384",
-        "model": BASE["model"],
-        "inference": BASE["inference"],
+        "model": SMALL_DECODE["model"],
+        "inference": SMALL_DECODE["inference"],
         "pods": {"managed": {"nodes": 2}},
     },
 }
@@ -357,7 +350,7 @@ def test_a_workload_is_a_base_and_a_scenario_as_for_simulate(tmp_path: Path) -> 
     assert (tmp_path / "workload.csv").read_bytes() == (tmp_path / "scenario.csv").read_bytes()
     machine = {"apiVersion": "supernode.io/v1alpha1", "kind": "SuperNode", "metadata": {"name": "cm384"}, "spec": {}}
     path = tmp_path / "manifests.yaml"
-    path.write_text(yaml.safe_dump_all([machine, WORKLOAD, BASE]))
+    path.write_text(yaml.safe_dump_all([machine, WORKLOAD, SMALL_DECODE]))
     assert run("-f", path, "-o", tmp_path / "t.jsonl")[0] == 0
     rows = table(tmp_path / "t.jsonl")
     assert len(rows) == 2
@@ -365,7 +358,7 @@ def test_a_workload_is_a_base_and_a_scenario_as_for_simulate(tmp_path: Path) -> 
 
 
 def test_a_sweep_is_read_from_standard_input(tmp_path: Path) -> None:
-    text = yaml.safe_dump({"base": BASE, "grid": {"inference.inputTokens": [64]}})
+    text = yaml.safe_dump({"base": SMALL_DECODE, "grid": {"inference.inputTokens": [64]}})
     result = CliRunner().invoke(cli, ["sweep", "-f", "-", "-o", str(tmp_path / "t.csv")], input=text)
     assert result.exit_code == 0
     assert len(table(tmp_path / "t.csv")) == 1
@@ -384,7 +377,7 @@ paths = st.sampled_from(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     axes=st.dictionaries(paths, st.lists(json_values, max_size=2), max_size=2) | json_values,
-    base=st.just(BASE) | json_values,
+    base=st.just(SMALL_DECODE) | json_values,
 )
 def test_no_sweep_makes_a_traceback(tmp_path: Path, axes: Any, base: Any) -> None:
     path, target = tmp_path / "sweep.yaml", tmp_path / "t.csv"

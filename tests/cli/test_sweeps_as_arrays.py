@@ -15,22 +15,12 @@ from supernode_cli.sweep_groups import NUMBERS, group_points, group_rows
 from supernode_cli.sweep_points import Grid, parse_points, put
 from supernode_cli.sweep_rows import row_of, rows_of
 from supernode_dataplane.sweeping import SweptFigures, sweep_deployment
+from support.scenarios import SMALL_DECODE, changed
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = [name for name in SweptFigures.__slots__ if name not in ("fits", "problems")]
 R1 = {"name": "deepseek-r1"}
-DECODE: dict[str, Any] = {
-    "machine": {"nodes": 2},
-    "model": R1,
-    "inference": {
-        "mode": "Decode",
-        "inputTokens": 1024,
-        "outputTokens": 64,
-        "batch": {"sequencesPerCard": 8},
-        "decode": {"parallelism": {"expert": 32}},
-        "speculation": {"drafts": 2, "acceptancePercent": [70, 40]},
-    },
-}
+DECODE = changed(SMALL_DECODE, inference__speculation={"drafts": 2, "acceptancePercent": [70, 40]})
 COLOCATED: dict[str, Any] = {
     "machine": {"nodes": 4, "failed": {"planes": [2], "dies": [{"server": 1, "die": 3}]}},
     "model": {"name": "llama-3.1-70b"},

@@ -55,7 +55,9 @@ def test_intervals_cover_between_65_and_95_percent_at_a_median_half_width_of_at_
     assert report.informative.median_half_width <= 20
 
 
-def test_informative_rows_have_a_median_error_of_at_most_10_and_a_p90_of_at_most_20_percent(report: SuiteReport) -> None:
+def test_informative_rows_have_a_median_error_of_at_most_10_and_a_p90_of_at_most_20_percent(
+    report: SuiteReport,
+) -> None:
     assert report.informative.median <= 10
     assert report.informative.p90 <= 20
 

@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 from supernode_dataplane import load_profile, whole_server_ranks
+from support.scenarios import changed
 
 __all__ = ["MODES", "QWEN_COLOCATED", "R1_DECODE", "R1_DISAGGREGATED", "R1_PREFILL", "deployment", "with_fields"]
 
@@ -93,14 +94,4 @@ def deployment(
 
 def with_fields(base: dict[str, Any], **fields: Any) -> dict[str, Any]:
     """The same with fields of inference set by dotted path (``__`` for the dot); None removes one."""
-    spec = deepcopy(base)
-    for path, value in fields.items():
-        *way, last = path.split("__")
-        target = spec["inference"]
-        for step in way:
-            target = target.setdefault(step, {})
-        if value is None:
-            target.pop(last, None)
-        else:
-            target[last] = value
-    return spec
+    return changed(base, **{f"inference__{path}": ... if value is None else value for path, value in fields.items()})

@@ -17,7 +17,7 @@ from supernode_dataplane import (
 
 __all__ = ["LLAMA", "SMALL", "SMALL_MOE", "compute_nodes", "only", "ranks_of_parts", "run", "super_node", "workload"]
 
-LLAMA = {
+LLAMA: dict[str, Any] = {
     "model": {"name": "llama-3.1-405b"},
     "training": {
         "sequenceLength": 8192,

@@ -1,0 +1,52 @@
+"""Scenarios for the command line's tests and benchmarks: small deployments, changed fields, one run of a command."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from click.testing import CliRunner
+
+from supernode_cli.main import cli
+
+__all__ = ["SMALL_DECODE", "changed", "r1_scenario", "run_on_file"]
+
+
+def r1_scenario(
+    nodes: int, mode: str = "Decode", input_tokens: int = 1024, output_tokens: int = 64, **inference: Any
+) -> dict[str, Any]:
+    """A deployment of DeepSeek-R1 on so many servers, with more fields of its inference."""
+    return {
+        "machine": {"nodes": nodes},
+        "model": {"name": "deepseek-r1"},
+        "inference": {"mode": mode, "inputTokens": input_tokens, "outputTokens": output_tokens, **inference},
+    }
+
+
+SMALL_DECODE = r1_scenario(2, batch={"sequencesPerCard": 8}, decode={"parallelism": {"expert": 32}})
+"""Decoding on two servers, one instance."""
+
+
+def changed(scenario: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """Return a copy with fields set that are named by their path: ``machine__nodes=1``; ``...`` removes one."""
+    document = deepcopy(scenario)
+    for path, value in fields.items():
+        *parents, last = path.split("__")
+        node = document
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        if value is ...:
+            node.pop(last, None)
+        else:
+            node[last] = value
+    return document
+
+
+def run_on_file(folder: Path, command: str, scenario: Any, *flags: str) -> tuple[int, str, str]:
+    """Run a command on a scenario (a document, or its text); return exit status, standard output, standard error."""
+    file = folder / "scenario.yaml"
+    file.write_text(scenario if isinstance(scenario, str) else yaml.safe_dump(scenario), encoding="utf-8")
+    result = CliRunner().invoke(cli, [command, "-f", str(file), *flags])
+    return result.exit_code, result.stdout, result.stderr
