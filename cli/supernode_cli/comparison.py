@@ -1,10 +1,10 @@
 """One workload on several machines: absolute, per card, per PFLOPS and per kW. Documents in, values out; no printing.
 
 The rule, the same for all: the scenario runs as it stands on its own machine. Any other machine gives it as many dies
-as it has there (``cards`` says another number of cards), in whole servers and at most all, with no changed figures and
-no failures. A layout stays where it is legal (training: and its tensor groups fit into a server), else it is the best
-one of the planner at the same number of dies. What is written for the tuned stack and the 8-bit format of one machine
-runs in those of the other. What no source states is None: n/a.
+as it has there (``cards`` says another number of cards), in whole servers unless the scenario counts dies and at most
+all, with no changed figures and no failures. A layout stays where it is legal (training: and its tensor groups fit into
+a server), else it is the best one of the planner at the same number of dies. What is written for the tuned stack and
+the 8-bit format of one machine runs in those of the other. What no source states is None: n/a.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from supernode_cli.comparison_layouts import fit_training, fitted_inference, inference_words
 from supernode_cli.defaults import on_machine
-from supernode_cli.evaluation import Evaluation, ScenarioError, evaluate, parse_scenario
+from supernode_cli.evaluation import Evaluation, ScenarioError, dies_in_use, evaluate, parse_scenario
 from supernode_cli.scenario import Scenario
 from supernode_cli.sources import sources_of
 from supernode_dataplane.changed_profile import changed_profile
@@ -112,7 +112,8 @@ def compare(document: Document, machines: Sequence[str], cards: int | None = Non
 
     Raises ScenarioError when the scenario itself or a machine's name is wrong, or when no machine can run it.
     """
-    parse_scenario(document)
+    if parse_scenario(document).kernel is not None:
+        raise ScenarioError("kernel", "is for supernode simulate and sweep: give training or inference instead")
     for name in machines:
         _profile(name)
     rows = []
@@ -155,7 +156,7 @@ def _planned_point(asked: Document, machine: str, changed: tuple[str, ...]) -> O
     given = parse_scenario(asked)
     profile = changed_profile(machine, given.machine.figures)
     scenario = on_machine(given, profile)
-    dies = (given.machine.nodes or profile.servers) * profile.dies_per_server
+    dies = dies_in_use(given.machine, profile)
     found = fitted_inference(scenario.workload_spec(), profile, dies)
     if found is None:
         return None
@@ -209,14 +210,23 @@ def scenario_on(document: Document, machine: str, cards: int | None = None) -> t
     asked: dict[str, Any] = deepcopy(dict(document))
     if other is own and cards is None:
         return asked, ()
-    nodes = _nodes(other, own.dies_per_server * (scenario.machine.nodes or own.servers), cards)
+    given = scenario.machine.dies
+    share: dict[str, int]
+    if given is not None and cards is None:
+        dies = min(given, other.dies)
+        share = {"dies": dies}
+    else:
+        nodes = _nodes(other, given or own.dies_per_server * (scenario.machine.nodes or own.servers), cards)
+        dies = nodes * other.dies_per_server
+        share = {"nodes": nodes}
     changed: list[str] = []
     if other is own:
-        asked["machine"] = {**(asked.get("machine") or {}), "nodes": nodes}
+        kept = {key: value for key, value in (asked.get("machine") or {}).items() if key != "dies"}
+        asked["machine"] = {**kept, **share}
     else:
-        asked["machine"] = {"profile": machine, "nodes": nodes}
+        asked["machine"] = {"profile": machine, **share}
         _use_its_stack(asked, on_machine(scenario, own), other, changed)
-    if "training" in asked and fit_training(asked, other, nodes * other.dies_per_server):
+    if "training" in asked and fit_training(asked, other, dies):
         changed.append("layout")
     return asked, tuple(changed)
 

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from supernode_api.names import API_VERSION
+from supernode_api.ranges import format_ranges
 from supernode_cli.defaults import on_machine
 from supernode_cli.failed import Failed, FailedError, fault_entries, servers_with_failures, untouched_failures
 from supernode_cli.inference_notes import inference_notes
@@ -21,13 +22,21 @@ from supernode_cli.scenario import Machine, Scenario
 from supernode_dataplane.changed_profile import changed_profile
 from supernode_dataplane.errors import InvalidFigureError, ProfileNotFoundError
 from supernode_dataplane.figures import counted, workload_performance
-from supernode_dataplane.inputs import Inputs, machine_inputs, solve_inputs, whole_server_ranks
+from supernode_dataplane.inputs import Inputs, check_workload, machine_inputs, solve_inputs, whole_server_ranks
 from supernode_dataplane.machine import ServerInput
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.stacks import stack_names
 from supernode_dataplane.state import MachineState, WorkloadResult
 
-__all__ = ["Evaluation", "ScenarioError", "evaluate", "parse_failed", "parse_scenario"]
+__all__ = [
+    "Evaluation",
+    "ScenarioError",
+    "dies_in_use",
+    "evaluate",
+    "machine_profile",
+    "parse_failed",
+    "parse_scenario",
+]
 
 _NAME = "scenario"
 _KEY = f"default/{_NAME}"
@@ -49,7 +58,9 @@ class Evaluation:
     """With the machine's stack and formats where it was open."""
     profile: Profile
     nodes: int
-    """Servers in use."""
+    """Servers in use, the last one maybe in part."""
+    dies: int
+    """Dies in use."""
     workload: Mapping[str, Any]
     """The SuperNodeWorkload that was solved, as JSON."""
     inputs: Inputs
@@ -77,9 +88,11 @@ def parse_scenario(document: Mapping[str, Any]) -> Scenario:
         scenario = Scenario.model_validate(document)
     except ValidationError as error:
         raise _explain(error) from None
-    if (scenario.training is None) == (scenario.inference is None):
-        raise ScenarioError("", "give exactly one of training and inference")
-    training = scenario.training
+    training, kernel = scenario.training, scenario.kernel
+    if [training, scenario.inference, kernel].count(None) != 2:
+        raise ScenarioError("", "give exactly one of training and inference, or a kernel instead")
+    if kernel is None and "model" not in scenario.model_fields_set:
+        raise ScenarioError("model", "is missing: give a name of the catalogue, or a config")
     if training is not None and training.tokens is not None and training.steps is not None:
         raise ScenarioError("training", "give tokens or steps, not both")
     for field, given in (
@@ -87,7 +100,8 @@ def parse_scenario(document: Mapping[str, Any]) -> Scenario:
         ("reliability", scenario.reliability),
     ):
         if training is None and given:
-            raise ScenarioError(field, "is about a training run, and this is inference: leave it out")
+            this = "inference" if kernel is None else "a kernel"
+            raise ScenarioError(field, f"is about a training run, and this is {this}: leave it out")
     if scenario.stack is not None and scenario.stack not in stack_names():
         raise ScenarioError("stack", f"there is no stack {scenario.stack!r}; known: {', '.join(stack_names())}")
     return scenario
@@ -109,18 +123,13 @@ def parse_failed(document: Any) -> Failed:
 def evaluate(document: Mapping[str, Any]) -> Evaluation:
     """Return what a machine makes of a scenario on its first servers; ScenarioError when it cannot run there."""
     given = parse_scenario(document)
-    profile = _profile(given.machine)
+    if given.kernel is not None:
+        raise ScenarioError("kernel", "is for supernode simulate and sweep alone: give training or inference instead")
+    profile = machine_profile(given.machine)
     scenario = on_machine(given, profile)
-    nodes = scenario.machine.nodes or profile.servers
-    if nodes > profile.servers:
-        all_of = counted(profile.servers, "server")
-        remedy = f"give at most {profile.servers}, or another machine with figures.servers"
-        raise ScenarioError("machine.nodes", f"{nodes} is more than the {all_of} of {profile.name}: {remedy}")
-    workload = {
-        "metadata": {"name": _NAME, "namespace": "default"},
-        "spec": {"superNode": _NAME, **scenario.workload_spec(), "pods": {"managed": {"nodes": nodes}}},
-        "status": {"placement": {"ranks": whole_server_ranks(profile, range(nodes))}},
-    }
+    dies = dies_in_use(scenario.machine, profile)
+    nodes = -(-dies // profile.dies_per_server)
+    workload = _workload(scenario, profile, dies)
     super_node = {
         "apiVersion": API_VERSION,
         "metadata": {"name": _NAME},
@@ -129,14 +138,58 @@ def evaluate(document: Mapping[str, Any]) -> Evaluation:
     broken = _broken(scenario.machine, profile)
     inputs = machine_inputs(super_node, _faulty_nodes(broken), [workload], profile=profile)
     state, result = _solved(scenario.machine, inputs, nodes)
-    if result.problem is not None:
-        raise ScenarioError(result.problem.field.removeprefix("spec."), result.problem.message.removeprefix("spec."))
+    problem = result.problem
+    if problem is None and result.waiting and dies % profile.dies_per_server:
+        # Pods without a size may wait for more dies; a scenario has all that it will have.
+        problem = check_workload(profile, workload["spec"], dies)
+    if problem is not None:
+        raise ScenarioError(problem.field.removeprefix("spec."), problem.message.removeprefix("spec."))
     if result.tokens_per_second <= 0:
         raise ScenarioError("machine.failed", result.waiting or "nothing moves on this machine")
-    beyond = untouched_failures(scenario.machine.failed, nodes)
-    notes = inference_notes(scenario, inputs.workloads[0].inference, profile)
-    notes = (beyond, *notes) if beyond else notes
-    return Evaluation(scenario, profile, nodes, workload, inputs, state, result, given, notes)
+    beyond = untouched_failures(scenario.machine.failed, dies, profile.dies_per_server)
+    notes = (*beyond, *inference_notes(scenario, inputs.workloads[0].inference, profile))
+    return Evaluation(scenario, profile, nodes, dies, workload, inputs, state, result, given, notes)
+
+
+def dies_in_use(machine: Machine, profile: Profile) -> int:
+    """Return how many dies of the machine a scenario has; ScenarioError when it has no such number."""
+    if machine.dies is None:
+        nodes = machine.nodes or profile.servers
+        if nodes > profile.servers:
+            all_of = counted(profile.servers, "server")
+            remedy = f"give at most {profile.servers}, or another machine with figures.servers"
+            raise ScenarioError("machine.nodes", f"{nodes} is more than the {all_of} of {profile.name}: {remedy}")
+        return nodes * profile.dies_per_server
+    if machine.nodes is not None:
+        raise ScenarioError("machine.dies", "machine.dies and machine.nodes: give one of both")
+    if machine.supernodes > 1:
+        remedy = "with supernodes give nodes, which each of them has"
+        raise ScenarioError("machine.dies", f"is about one machine: {remedy}")
+    if machine.dies > profile.dies:
+        remedy = f"give at most {profile.dies}, or another machine with figures.servers"
+        raise ScenarioError(
+            "machine.dies", f"{machine.dies} is more than the {profile.dies} dies of {profile.name}: {remedy}"
+        )
+    return machine.dies
+
+
+def _workload(scenario: Scenario, profile: Profile, dies: int) -> dict[str, Any]:
+    """Return the scenario as a SuperNodeWorkload on the first dies, a rank for each server.
+
+    On whole servers it is a managed one, as a cluster has it; pods with a part of a server are somebody's own.
+    """
+    servers, rest = divmod(dies, profile.dies_per_server)
+    ranks = whole_server_ranks(profile, range(servers))
+    pods: dict[str, Any] = {"managed": {"nodes": servers}}
+    if rest:
+        pods = {"selector": {}}
+        part = {"server": servers, "dies": format_ranges(range(rest)), "links": "all"}
+        ranks.append({"rank": servers, "pod": f"rank-{servers}", "running": True, "parts": [part]})
+    return {
+        "metadata": {"name": _NAME, "namespace": "default"},
+        "spec": {"superNode": _NAME, **scenario.workload_spec(), "pods": pods},
+        "status": {"placement": {"ranks": ranks}},
+    }
 
 
 def _solved(machine: Machine, inputs: Inputs, nodes: int) -> tuple[MachineState, WorkloadResult]:
@@ -158,7 +211,8 @@ def _solved(machine: Machine, inputs: Inputs, nodes: int) -> tuple[MachineState,
         raise ScenarioError("machine", str(error)) from None
 
 
-def _profile(machine: Machine) -> Profile:
+def machine_profile(machine: Machine) -> Profile:
+    """Return the machine of a scenario with its changed figures; ScenarioError when there is none such."""
     try:
         return changed_profile(machine.profile, machine.figures)
     except ProfileNotFoundError as error:

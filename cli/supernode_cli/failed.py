@@ -169,18 +169,28 @@ def servers_with_failures(failed: Failed, profile: Profile) -> tuple[ServerInput
         raise FailedError(".".join(name for name in where if name), str(error)) from None
 
 
-def untouched_failures(failed: Failed, nodes: int) -> str:
-    """Return a sentence on what is named beyond the first ``nodes`` servers, empty without any."""
-    places: list[DiePlace | DiePortPlace | UplinkPlace | L1Place | OpticsPlace] = []
-    for kind in (failed.dies, failed.die_ports, failed.uplinks, failed.l1, failed.optics):
-        places += kind
-    named = {*failed.servers, *(place.server for place in places)}
+def untouched_failures(failed: Failed, dies: int, dies_per_server: int) -> tuple[str, ...]:
+    """Return sentences on what is named beyond the first ``dies`` of a machine, none without any."""
+    nodes, last = -(-dies // dies_per_server), (dies - 1) % dies_per_server + 1
+    of_dies: list[DiePlace | DiePortPlace] = [*failed.dies, *failed.die_ports]
+    chips: list[UplinkPlace | L1Place | OpticsPlace] = [*failed.uplinks, *failed.l1, *failed.optics]
+    named = {*failed.servers, *(place.server for place in of_dies), *(place.server for place in chips)}
+    notes = []
     beyond = sorted(server for server in named if server is not None and server >= nodes)
-    if not beyond:
-        return ""
-    shown = ", ".join(str(server) for server in beyond[:8]) + (", ..." if len(beyond) > 8 else "")
-    servers = "server" if len(beyond) == 1 else "servers"
-    return f"failures on {servers} {shown} do not touch it: it is on servers 0 to {nodes - 1}"
+    if beyond:
+        notes.append(f"failures on {_numbered('server', beyond)} do not touch it: it is on servers 0 to {nodes - 1}")
+    unused = sorted({place.die for place in of_dies if place.server == nodes - 1 and place.die >= last})
+    if unused:
+        notes.append(
+            f"failures of {_numbered('die', unused)} of server {nodes - 1} do not touch it: it is on "
+            f"{'die 0' if last == 1 else f'dies 0 to {last - 1}'} there"
+        )
+    return tuple(notes)
+
+
+def _numbered(noun: str, numbers: list[int]) -> str:
+    shown = ", ".join(str(number) for number in numbers[:8]) + (", ..." if len(numbers) > 8 else "")
+    return f"{noun}{'' if len(numbers) == 1 else 's'} {shown}"
 
 
 def fault_entries(entry: ServerInput) -> list[dict[str, Any]]:

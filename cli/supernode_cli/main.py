@@ -75,17 +75,16 @@ def get(name: str | None, namespace: str | None, context: str | None, kubeconfig
 @click.option("-w", "--workload", help="Which workload of a file that has several.")
 @_OUTPUT
 def simulate(path: str, workload: str | None, output: str) -> None:
-    """Say what a workload does on a machine; needs no cluster."""
-    from supernode_cli.evaluation import ScenarioError, evaluate
-    from supernode_cli.report import report_evaluation
+    """Say what a workload, or one communication kernel, does on a machine; needs no cluster."""
+    from supernode_cli.evaluation import ScenarioError
     from supernode_cli.scenario_files import read_document
 
     document = read_document(path, workload)
     try:
-        evaluation = evaluate(document)
+        report = _simulated(document)
     except ScenarioError as error:
         raise CliError(f"{path}: {error}") from None
-    _print([report_evaluation(evaluation)], output)
+    _print([report], output)
 
 
 cli.add_command(claims)
@@ -94,6 +93,18 @@ cli.add_command(validate)
 cli.add_command(compare)
 cli.add_command(serve_sim)
 cli.add_command(sweep)
+
+
+def _simulated(document: dict[str, Any]) -> Report:
+    if document.get("kernel") is not None:
+        from supernode_cli.kernel_evaluation import evaluate_kernel
+        from supernode_cli.kernel_report import report_kernel
+
+        return report_kernel(evaluate_kernel(document))
+    from supernode_cli.evaluation import evaluate
+    from supernode_cli.report import report_evaluation
+
+    return report_evaluation(evaluate(document))
 
 
 def _only(report: Report, namespace: str | None) -> Report:

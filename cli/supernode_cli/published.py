@@ -21,7 +21,7 @@ class Published:
     value: str
     source: str
     model: str | None = None
-    """Catalogue name and what it does: Training or a mode of inference."""
+    """Catalogue name and what it does: Training or a mode of inference; or the kind of a kernel."""
     note: str = ""
     given: tuple[tuple[str, Any], ...] = ()
     """What the spec must say for the figure to be about the same thing: dotted path and value."""
@@ -38,6 +38,57 @@ _PREFILL: Final = (("stack", "vendor-tuned"), ("inference.inputTokens", 4096))
 _TRAINING: Final = (("stack", "vendor-tuned"),)
 _PRESS: Final = "press on Supernode 384, April to July 2025"
 _PAPER: Final = "arXiv 2506.12708"
+_DEEP_EP: Final = "sgl-project/sgl-kernel-npu, deep_ep README"
+
+
+def _exchanges(
+    profile: str, stack: str, kind: str, by_ranks: Mapping[int, str], **kernel: Any
+) -> tuple[Published, ...]:
+    """Return what is published of an exchange of tokens of DeepSeek-R1: 7,168 values to 8 experts."""
+    low = kernel["form"] == "LowLatency"
+    figure, source = ("timeSeconds", f"{_PAPER}, table 6") if low else ("gigabytesPerSecond", _DEEP_EP)
+    said = {"hidden": 7168, "copies": 8, **kernel}
+    return tuple(
+        Published(
+            profile,
+            figure,
+            value,
+            source,
+            model=kind,
+            given=(
+                ("stack", stack),
+                ("changed", False),
+                ("kernel.ranks", ranks),
+                *((f"kernel.{name}", wanted) for name, wanted in said.items()),
+            ),
+        )
+        for ranks, value in by_ranks.items()
+    )
+
+
+_LOW: Final[Mapping[str, Any]] = {"form": "LowLatency", "tokens": 128}
+_NORMAL: Final[Mapping[str, Any]] = {"form": "Normal", "tokens": 4096}
+_KERNELS: Final = (
+    *_exchanges("cloudmatrix-384", "vendor-tuned", "Dispatch", {8: "116 us", 256: "152 us"}, format="int8", **_LOW),
+    *_exchanges("cloudmatrix-384", "vendor-tuned", "Combine", {8: "118 us", 256: "149 us"}, **_LOW),
+    *_exchanges("h800-cluster", "gpu-tuned", "Dispatch", {8: "163 us", 256: "194 us"}, format="fp8", **_LOW),
+    *_exchanges("h800-cluster", "gpu-tuned", "Combine", {8: "318 us", 256: "360 us"}, **_LOW),
+    *_exchanges(
+        "cloudmatrix-384",
+        "open-source",
+        "Dispatch",
+        {8: "146 GB/s", 16: "107 GB/s", 32: "102 GB/s", 64: "81 GB/s", 128: "57 GB/s"},
+        format="int8",
+        **_NORMAL,
+    ),
+    *_exchanges(
+        "cloudmatrix-384",
+        "open-source",
+        "Combine",
+        {8: "125 GB/s", 16: "103 GB/s", 32: "95 GB/s", 64: "91 GB/s", 128: "81 GB/s"},
+        **_NORMAL,
+    ),
+)
 PUBLISHED: Final = (
     Published("cloudmatrix-384", "ratedPetaflops", "300", _PRESS, note="rounded up from 384 x 752 TFLOPS FP16"),
     Published("cloudmatrix-384", "hbmTebibytes", "48 TB", _PRESS, note="TiB, printed as TB"),
@@ -95,13 +146,14 @@ PUBLISHED: Final = (
         given=_PREFILL,
         note="EP32, 16,384 tokens of 4K prompts a card; experts unevenly and evenly loaded",
     ),
+    *_KERNELS,
 )
 
 
 def published(
     profile: str, figure: str, model: str | None = None, spec: Mapping[str, Any] | None = None
 ) -> Published | None:
-    """Return the published value of a machine's figure (``model`` None) or of a workload's with this spec."""
+    """Return the published value of a machine's figure (``model`` None), a workload's or a kernel's with this spec."""
     wanted = (profile, figure, model)
     for entry in PUBLISHED:
         same = (entry.profile, entry.figure, entry.model) == wanted

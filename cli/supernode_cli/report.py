@@ -94,6 +94,8 @@ class WorkloadReport:
     """HBM of the fullest die by use; inference only."""
     reliability: tuple[Assumption, ...] = ()
     """What the goodput rests on; of a simulated training run."""
+    whole: str = "a step"
+    """What :attr:`steps` are the parts of, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class Report:
                 entry[key] = {part.key: part.to_json() for part in getattr(workload, key)}
             if not workload.reliability:
                 del entry["reliability"]
+            del entry["whole"]
             workloads.append(entry)
         document = {
             "machine": machine,
@@ -185,7 +188,7 @@ def report_evaluation(evaluation: Evaluation) -> Report:
         counts={
             **many,
             "servers in use": f"{nodes} of {profile.servers}",
-            "dies in use": f"{nodes * profile.dies_per_server} of {profile.dies}",
+            "dies in use": f"{evaluation.dies} of {profile.dies}",
             **remaining(profile, evaluation.inputs, state),
         },
         figures=_machine_figures(profile, state),

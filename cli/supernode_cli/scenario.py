@@ -1,8 +1,8 @@
 """What a scenario says: one operating point that needs no cluster, as models that its JSON Schema is generated from.
 
-A scenario is a workload's training or inference with a machine::
+A scenario is a workload's training or inference with a machine, or one communication kernel on it::
 
-    machine: {profile: cloudmatrix-384, nodes: 20}    # nodes absent = all
+    machine: {profile: cloudmatrix-384, nodes: 20}    # or dies; both absent = all
     model: {name: deepseek-r1}
     stack: vendor-tuned
     inference: {mode: Decode, inputTokens: 4096, outputTokens: 256, batch: {sequencesPerCard: 96}}
@@ -22,6 +22,7 @@ from supernode_api.common import ApiModel
 from supernode_api.workload import MAX_CONFIG_CHARACTERS, Parallelism, Training
 from supernode_cli.failed import Failed
 from supernode_cli.scenario_inference import ScenarioInference
+from supernode_cli.scenario_kernel import ScenarioKernel
 
 __all__ = [
     "GradientType",
@@ -63,12 +64,18 @@ class Recompute(StrEnum):
 
 
 class Machine(ApiModel):
-    """Which machine, what is changed about it, and how many of its servers the workload gets."""
+    """Which machine, what is changed about it, and how many of its servers or dies the workload gets."""
 
     model_config = _STRICT
     profile: Name = Field(default="cloudmatrix-384", description="Hardware profile.")
     nodes: int | None = Field(
         default=None, ge=1, le=1024, description="Servers in use, the first of the machine; absent: all."
+    )
+    dies: int | None = Field(
+        default=None,
+        ge=1,
+        le=1 << 16,
+        description="Dies in use instead of nodes, the first of the machine: also a part of a server.",
     )
     supernodes: int = Field(
         default=1,
@@ -169,7 +176,10 @@ class Scenario(ApiModel):
 
     model_config = _STRICT
     machine: Machine = Field(default_factory=Machine, description="The machine.")
-    model: ScenarioModel = Field(description="What is trained or served.")
+    model: ScenarioModel = Field(
+        default_factory=ScenarioModel,
+        description="What is trained or served; of a kernel, hidden size and experts of a token.",
+    )
     stack: Name | None = Field(
         default=None,
         description="Software stack; absent: the machine's, which is gpu-tuned for GPUs and vendor-tuned for others.",
@@ -179,6 +189,9 @@ class Scenario(ApiModel):
         default=None,
         description="An inference deployment. Formats that it leaves out are those of the config's "
         "quantization_config; without one weights and activations are the machine's: fp8 on GPUs and int8 on others.",
+    )
+    kernel: ScenarioKernel | None = Field(
+        default=None, description="One communication kernel, alone on a healthy machine."
     )
     reliability: Reliability | None = Field(
         default=None, description="Of a training run: interruptions, and what its goodput is with them."

@@ -56,7 +56,7 @@ def _one(path: str, documents: list[Any], name: str | None) -> dict[str, Any]:
     (document,) = chosen
     if not isinstance(document, dict):
         what = type(document).__name__
-        raise CliError(f"{path}: a scenario is a mapping with model and training or inference, this is {what}")
+        raise CliError(f"{path}: a scenario is a mapping with training, inference or kernel, this is {what}")
     return document
 
 

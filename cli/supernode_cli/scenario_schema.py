@@ -33,7 +33,7 @@ def scenario_schema() -> dict[str, Any]:
     machine["figures"]["propertyNames"] = {"enum": list(figure_names())}
     schema["properties"]["stack"]["anyOf"][0]["enum"] = list(stack_names())
     definitions["ScenarioModel"]["properties"]["name"]["examples"] = list(model_names())
-    schema["oneOf"] = [{"required": ["training"]}, {"required": ["inference"]}]
+    schema["oneOf"] = [{"required": each} for each in (["model", "training"], ["model", "inference"], ["kernel"])]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

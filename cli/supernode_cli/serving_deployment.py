@@ -44,7 +44,8 @@ def served_scenario(document: Mapping[str, Any]) -> ServedScenario:
     """
     scenario = parse_scenario(document)
     if scenario.inference is None:
-        raise ScenarioError("training", "serves no requests; give inference instead")
+        field = "training" if scenario.kernel is None else "kernel"
+        raise ScenarioError(field, "serves no requests; give inference instead")
     mode = str(scenario.inference.mode)
     if mode not in _MODES:
         raise ScenarioError("inference.mode", f"{mode} does not serve whole requests; give {' or '.join(_MODES)}")
@@ -58,7 +59,9 @@ def served_scenario(document: Mapping[str, Any]) -> ServedScenario:
     acceptance = _acceptance(scenario.inference.speculation)
     clients = None
     if scenario.inference.batch is not None and deployment.decode is not None:
-        clients = scenario.inference.batch.sequences_per_card * deployment.decode.dies // profile.dies_per_package
+        # A part of a card has at least one of its sequences.
+        per_card = scenario.inference.batch.sequences_per_card
+        clients = max(1, per_card * deployment.decode.dies // profile.dies_per_package)
     notes = list(evaluation.result.notes)
     if any(found.pool.pipeline > 1 for found in deployment.pools):
         notes.append("batches of prompts follow one another here: they do not overlap in the stages of a pipeline")

@@ -21,7 +21,7 @@ from typing import IO, Any, Final
 
 from supernode_cli.errors import CliError
 from supernode_cli.sweep_points import Points, column_kinds
-from supernode_cli.sweep_rows import FIGURES, Row, columns_of
+from supernode_cli.sweep_rows import WORDS, Row, columns_of
 
 __all__ = ["Shards", "check_format", "check_table", "write_shard", "write_table"]
 
@@ -201,7 +201,7 @@ def _pyarrow() -> tuple[Any, Any]:
 def _parquet(file: IO[bytes], columns: Sequence[str], kinds: Mapping[str, type], rows: Iterable[Row]) -> None:
     pyarrow, parquet = _pyarrow()
     names = {int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_(), str: pyarrow.string()}
-    known = {"index": int, **kinds, **dict.fromkeys(FIGURES, float), "bound": str, "error": str}
+    known = {**dict.fromkeys(columns, float), "index": int, **kinds, **dict.fromkeys((*WORDS, "error"), str)}
     schema = pyarrow.schema([(name, names[known[name]]) for name in columns])
 
     def typed(row: Row) -> Row:

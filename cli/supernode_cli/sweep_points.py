@@ -3,7 +3,7 @@
     base: {model: {name: deepseek-r1}, inference: {...}}       a scenario
     grid:                                                      a point for each combination, the last key fastest
       inference.inputTokens: [1024, 4096]
-      machine.nodes: [10, 20, 40]
+      machine.nodes: [10, 20, 40, null]                      null: without the field
 
 or a file of scenarios: YAML documents, or JSON lines. A SuperNodeWorkload may stand for a scenario, as it may with
 `simulate`: its managed nodes are the machine's, and the paths of a grid are those of a scenario. Points are made when
@@ -17,7 +17,7 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -26,10 +26,25 @@ from supernode_cli.errors import CliError
 from supernode_cli.scenario_files import WORKLOAD, from_workload
 from supernode_cli.yaml_documents import DuplicateKeyError, read_yaml
 
-__all__ = ["Grid", "Listed", "Points", "column_kinds", "leaves", "parse_points", "put", "sweep_digest"]
+__all__ = [
+    "KERNEL",
+    "WORKLOADS",
+    "Grid",
+    "Listed",
+    "Points",
+    "column_kinds",
+    "leaves",
+    "parse_points",
+    "put",
+    "sweep_digest",
+]
 
 MOST_POINTS: Final = 10_000_000
 _KEYS: Final = frozenset({"base", "grid"})
+KERNEL: Final = "kernel"
+"""The part of a scenario, and the family of points that have it."""
+WORKLOADS: Final = "workload"
+_PARTS: Final = {KERNEL: KERNEL, "training": WORKLOADS, "inference": WORKLOADS}
 
 
 class Points(Protocol):
@@ -38,6 +53,11 @@ class Points(Protocol):
     @property
     def columns(self) -> tuple[str, ...]:
         """Dotted paths of the fields in which points differ."""
+        ...
+
+    @property
+    def families(self) -> frozenset[str]:
+        """Whether points have a ``kernel``, a ``workload`` (training or inference), or some one and some the other."""
         ...
 
     def __len__(self) -> int:
@@ -65,6 +85,11 @@ class Grid:
         """Dotted paths of the axes."""
         return tuple(path for path, _ in self.axes)
 
+    @property
+    def families(self) -> frozenset[str]:
+        """What the base and the axes say."""
+        return _families([self.base, {path.partition(".")[0]: True for path, _ in self.axes}])
+
     def __len__(self) -> int:
         """Return the product of the axes' lengths."""
         return math.prod(len(values) for _, values in self.axes)
@@ -78,10 +103,13 @@ class Grid:
         return tuple(reversed(chosen))
 
     def document(self, number: int) -> Any:
-        """Return the base with the values of a point."""
+        """Return the base with the values of a point; without a field whose value is null."""
         document = copy.deepcopy(dict(self.base))
         for path, value in zip(self.columns, self.values(number), strict=True):
-            put(document, path, copy.deepcopy(value))
+            if value is None:
+                _leave_out(document, path)
+            else:
+                put(document, path, copy.deepcopy(value))
         return document
 
 
@@ -91,6 +119,7 @@ class Listed:
 
     documents: tuple[Any, ...]
     columns: tuple[str, ...]
+    families: frozenset[str] = frozenset({WORKLOADS})
 
     @classmethod
     def of(cls, documents: Sequence[Any]) -> Listed:
@@ -105,7 +134,7 @@ class Listed:
                     different.add(path)
                 counts[path] = counts.get(path, 0) + 1
         columns = tuple(path for path in seen if path in different or counts[path] < len(documents))
-        return cls(tuple(documents), columns)
+        return cls(tuple(documents), columns, _families(documents))
 
     def __len__(self) -> int:
         """Return the number of scenarios."""
@@ -216,7 +245,7 @@ def _grid(path: str, document: dict[str, Any]) -> Grid:
         raise CliError(f"{path}: unknown field {unknown[0]}: a grid has base and grid")
     base, axes = _scenario(document.get("base")), document.get("grid")
     if not isinstance(base, dict):
-        raise CliError(f"{path}: base: must be a scenario: a mapping with model and training or inference")
+        raise CliError(f"{path}: base: must be a scenario: a mapping with training, inference or kernel")
     if not isinstance(axes, dict) or not axes:
         raise CliError(f"{path}: grid: must map dotted paths to lists, such as inference.inputTokens: [1024, 4096]")
     for key, values in axes.items():
@@ -256,6 +285,24 @@ def put(document: dict[str, Any], path: str, value: Any) -> None:
         if not isinstance(node, dict):
             raise _NotAMapping(".".join(parents[:depth]))
     node[last] = value
+
+
+def _families(documents: Iterable[Any]) -> frozenset[str]:
+    found: set[str] = set()
+    for document in documents:
+        if isinstance(document, Mapping):
+            found |= {family for part, family in _PARTS.items() if document.get(part) is not None}
+    return frozenset(found or {WORKLOADS})
+
+
+def _leave_out(document: dict[str, Any], path: str) -> None:
+    node: Any = document
+    *parents, last = path.split(".")
+    for parent in parents:
+        node = node.get(parent)
+        if not isinstance(node, dict):
+            return
+    node.pop(last, None)
 
 
 def _kind(values: Sequence[Any]) -> type:

@@ -7,14 +7,15 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from multiprocessing import get_context
 from typing import Any, Final
 
 from supernode_cli.errors import CliError
 from supernode_cli.sweep_groups import group_points, group_rows
-from supernode_cli.sweep_points import Points
+from supernode_cli.sweep_points import KERNEL, Points
 
-__all__ = ["FIGURES", "Row", "available_cores", "columns_of", "row_of", "rows_of"]
+__all__ = ["FIGURES", "WORDS", "Row", "available_cores", "columns_of", "row_of", "rows_of"]
 
 Row = dict[str, Any]
 FIGURES: Final = (
@@ -37,6 +38,8 @@ FIGURES: Final = (
     "checkpointIntervalSeconds",
 )
 """As `simulate` has them; numbers, but for ``bound``. The last four are of training: what failures leave of a rate."""
+WORDS: Final = frozenset({"algorithm", "bound"})
+"""Figures that are no numbers."""
 _NOT_EVERYWHERE: Final = ("promptTokensPerSecond", "tpotSeconds", "ttftSeconds")
 """Zero where a mode has no such figure."""
 _ALONE: Final = 32
@@ -52,22 +55,35 @@ _AHEAD: Final = 4
 
 
 def columns_of(points: Points) -> tuple[str, ...]:
-    """Return the columns of every row, in order."""
-    return ("index", *points.columns, *FIGURES, "error")
+    """Return the columns of every row, in order: figures of workloads, of kernels, or of both."""
+    return ("index", *points.columns, *_figures(points.families), "error")
+
+
+@cache
+def _figures(families: frozenset[str]) -> tuple[str, ...]:
+    from supernode_cli.kernel_evaluation import KERNEL_FIGURES
+
+    names = FIGURES if families != {KERNEL} else ()
+    return tuple(dict.fromkeys((*names, *KERNEL_FIGURES))) if KERNEL in families else names
 
 
 def row_of(points: Points, number: int) -> Row:
     """Return the row of a point. A point that cannot run has its error in a column, and no figures."""
     from supernode_cli.evaluation import ScenarioError, evaluate
     from supernode_cli.goodput import training_figures
+    from supernode_cli.kernel_evaluation import KERNEL_FIGURES, evaluate_kernel
 
     row, document = _empty(points, number), points.document(number)
     if not isinstance(document, dict):
-        row["error"] = "a scenario is a mapping with model and training or inference"
+        row["error"] = "a scenario is a mapping with training, inference or kernel"
         return row
+    is_kernel = document.get(KERNEL) is not None
     try:
-        found = evaluate(document)
-        figures = found.performance | training_figures(found.scenario, found.result)
+        if is_kernel:
+            figures = evaluate_kernel(document).performance
+        else:
+            found = evaluate(document)
+            figures = found.performance | training_figures(found.scenario, found.result)
     except ScenarioError as error:
         row["error"] = str(error)
         return row
@@ -75,7 +91,10 @@ def row_of(points: Points, number: int) -> Row:
         # The edge of the loop: a defect that one point of a million shows is a row, not the end of the others.
         row["error"] = f"defect: {type(error).__name__}: {error}"
         return row
-    row |= {key: value if key == "bound" else float(value) for key, value in figures.items() if key in FIGURES}
+    known = KERNEL_FIGURES if is_kernel else FIGURES
+    row |= {key: value if key in WORDS else float(value) for key, value in figures.items() if key in known}
+    if is_kernel:
+        return row
     for key in _NOT_EVERYWHERE:
         row[key] = row[key] or None
     if "inference" in document:
@@ -85,7 +104,7 @@ def row_of(points: Points, number: int) -> Row:
 
 def _empty(points: Points, number: int) -> Row:
     row: Row = {"index": number, **dict(zip(points.columns, points.values(number), strict=True))}
-    return row | dict.fromkeys((*FIGURES, "error"))
+    return row | dict.fromkeys((*_figures(points.families), "error"))
 
 
 def available_cores() -> int:

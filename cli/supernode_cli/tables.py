@@ -34,7 +34,7 @@ def print_report(report: Report, console: Console, *, wide: bool = False) -> Non
         notes += [f"{workload.key}: {note}" for note in workload.notes]
     console.print(table)
     for workload in report.workloads if report.machine.state == "simulated" or wide else ():
-        _print_parts(console, f"{workload.key}: a step", workload.steps)
+        _print_parts(console, f"{workload.key}: {workload.whole}", workload.steps)
         _print_parts(console, f"{workload.key}: the fullest die", workload.memory)
     _print_notes(console, notes)
     lag = "" if report.published_digest in (None, report.digest) else "; the cluster's status is being updated"
