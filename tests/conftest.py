@@ -20,6 +20,7 @@ _outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
 _obstacles: dict[str, str] = {}
 _level = pytest.StashKey[str]()
 _preparation: list[Preparation] = []
+_api_ready: list[bool] = []
 
 
 @pytest.fixture(scope="session")
@@ -58,27 +59,41 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     _obstacles.update({level: reason for level, reason in found.items() if reason})
     if forbidden := [f"{level} ({reason})" for level, reason in _obstacles.items() if level in required]:
         raise pytest.UsageError(f"required test levels cannot run here: {'; '.join(forbidden)}")
-    # The cheap first, random within a level; of the pure ones those last that need helm, which may be in the make.
-    items.sort(key=lambda item: (LEVELS.index(item.stash[_level]), _needs_programs(item)))
+    items.sort(key=_turn)
     for item in items:
         if reason := found[item.stash[_level]]:
             item.add_marker(pytest.mark.skip(reason=f"level {item.stash[_level]}: {reason}"))
 
 
-def _needs_programs(item: pytest.Item) -> bool:
-    """Whether a test runs programs that devcluster builds; ``_helm`` is the fixture of tests that render the chart."""
-    return item.stash[_level] != "pure" or "_helm" in getattr(item, "fixturenames", ())
+def _needs_helm(item: pytest.Item) -> bool:
+    """Whether a test renders the chart: ``_helm`` is the fixture of those that do."""
+    return "_helm" in getattr(item, "fixturenames", ())
+
+
+def _turn(item: pytest.Item) -> tuple[int, bool]:
+    """The cheap first, random within a level; those that need helm, which is built last, after what needs less."""
+    level = item.stash[_level]
+    return max(LEVELS.index(level), LEVELS.index("api") if _needs_helm(item) else 0), _needs_helm(item)
 
 
 @pytest.hookimpl(tryfirst=True, wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Wait for what is being built before the first test that needs it, outside of that test's time limit."""
-    if _preparation and _needs_programs(item):
-        failure = _preparation.pop().wait()
-        reason = failure or "; ".join(filter(None, (obstacle(level) for level in LEVELS)))
-        if reason:
-            pytest.exit(f"tests that need a cluster cannot run here: {reason}", returncode=1)
+    if _preparation and (item.stash[_level] != "pure" or _needs_helm(item)):
+        _prepare(item)
     return (yield)
+
+
+def _prepare(item: pytest.Item) -> None:
+    """Wait for the API server's programs, which are built first, or for all."""
+    few = item.stash[_level] == "api" and not _needs_helm(item)
+    if few and (_api_ready or _preparation[0].wait_until(lambda: not obstacle("api"))):
+        _api_ready.append(True)
+        return
+    failure = _preparation.pop().wait()
+    reason = failure or "; ".join(filter(None, (obstacle(level) for level in LEVELS)))
+    if reason:
+        pytest.exit(f"tests that need a cluster cannot run here: {reason}", returncode=1)
 
 
 def pytest_unconfigure() -> None:
