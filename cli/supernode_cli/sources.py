@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from supernode_dataplane.changed_profile import derived_figures
+from supernode_dataplane.changed_profile import derived_figures, in_camel_case
 from supernode_dataplane.profile import profile_figures
 from supernode_dataplane.stacks import stack_figures
 
@@ -26,7 +26,7 @@ def machine_sources(name: str, changed: Mapping[str, Any] | None = None) -> dict
     entries: dict[str, Entry] = {}
     for key, figure in profile_figures(name).items():
         entry = {"value": figure["value"], "unit": figure["unit"], "status": _STATUS[figure["flag"]]}
-        entries[_camel(key)] = {**entry, "source": figure["source"]}
+        entries[in_camel_case(key)] = {**entry, "source": figure["source"]}
     for key, value in (changed or {}).items():
         unit = entries.get(key, {}).get("unit", "")
         entries[key] = {"value": value, "unit": unit, "status": "scenario", "source": "machine.figures of the scenario"}
@@ -39,7 +39,7 @@ def machine_sources(name: str, changed: Mapping[str, Any] | None = None) -> dict
 def stack_sources(name: str) -> dict[str, Entry]:
     """Return the constants of a stack by name in camelCase, with their standard errors and the rows that fit them."""
     return {
-        _camel(figure.name): {
+        in_camel_case(figure.name): {
             "value": figure.value,
             "unit": figure.unit,
             "status": figure.status,
@@ -67,8 +67,3 @@ def source_words(sources: Mapping[str, Any]) -> str:
 def _counted(entries: Mapping[str, Entry]) -> str:
     counts = Counter(entry["status"] for entry in entries.values())
     return ", ".join(f"{count} {status}" for status, count in counts.most_common())
-
-
-def _camel(key: str) -> str:
-    first, *rest = key.split("_")
-    return first + "".join(word.capitalize() for word in rest)

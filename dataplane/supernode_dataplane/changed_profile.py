@@ -17,7 +17,7 @@ from supernode_dataplane.errors import InvalidFigureError, near_names
 from supernode_dataplane.power import full_load_watts
 from supernode_dataplane.profile import Profile, load_profile, profile_figures, profile_names, to_si
 
-__all__ = ["changed_profile", "changes", "derived_figures", "figure_names"]
+__all__ = ["changed_profile", "changes", "derived_figures", "figure_names", "in_camel_case"]
 
 _LARGEST: Final = 1e9
 _WORDS: Final = {"intraServer": ("switched", "mesh")}
@@ -52,7 +52,7 @@ def figure_names() -> tuple[str, ...]:
     """Return the names of all figures that any built-in profile states, sorted."""
     known = {field.name for field in fields(Profile)}
     keys = {key for name in profile_names() for key in profile_figures(name)}
-    return tuple(sorted(_camel(key) for key in keys if to_si(key)[0] in known))
+    return tuple(sorted(in_camel_case(key) for key in keys if to_si(key)[0] in known))
 
 
 def changed_profile(name: str, figures: Mapping[str, Any]) -> Profile:
@@ -83,7 +83,7 @@ def derived_figures(name: str, figures: Mapping[str, Any]) -> dict[str, float]:
     if not figures:
         return {}
     changed = changes(changed_profile(name, figures))
-    known = {_camel(key): to_si(key) for key in profile_figures(name)}
+    known = {in_camel_case(key): to_si(key) for key in profile_figures(name)}
     return {
         key: changed[field] / factor
         for key, (field, factor) in known.items()
@@ -196,7 +196,8 @@ def _check_cpus(profile: Profile) -> None:
     raise InvalidFigureError(name, f"is {sent:g}, and the {cpus}: give at most {most:g}")
 
 
-def _camel(key: str) -> str:
+def in_camel_case(key: str) -> str:
+    """Return the name that a figure's key in a data file has in scenarios and answers."""
     first, *rest = key.split("_")
     return first + "".join(word.capitalize() for word in rest)
 
