@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, get_args
-
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from supernode_api.names import API_VERSION
 from supernode_api.ranges import format_ranges
 from supernode_cli.defaults import on_machine
-from supernode_cli.failed import Failed, FailedError, fault_entries, servers_with_failures, untouched_failures
+from supernode_cli.errors import ScenarioError
+from supernode_cli.failed import Failed, fault_entries, servers_with_failures, untouched_failures
 from supernode_cli.inference_notes import inference_notes
+from supernode_cli.refusals import checked
 from supernode_cli.scenario import Machine, Scenario
 from supernode_dataplane.changed_profile import changed_profile
 from supernode_dataplane.errors import InvalidFigureError, ProfileNotFoundError
@@ -40,14 +40,6 @@ __all__ = [
 
 _NAME = "scenario"
 _KEY = f"default/{_NAME}"
-
-
-class ScenarioError(Exception):
-    """A scenario that cannot be; ``field`` is where, the message what to do."""
-
-    def __init__(self, field: str, message: str) -> None:
-        self.field = field
-        super().__init__(message if not field or message.startswith(field) else f"{field}: {message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +73,7 @@ class Evaluation:
 
 def parse_scenario(document: Mapping[str, Any]) -> Scenario:
     """Return a document as a scenario; ScenarioError for what is missing, unknown or out of range."""
-    unknown = _unknown_key(Scenario, document)
-    if unknown is not None:
-        raise unknown
-    try:
-        scenario = Scenario.model_validate(document)
-    except ValidationError as error:
-        raise _explain(error) from None
+    scenario = checked(Scenario, document)
     training, kernel = scenario.training, scenario.kernel
     if [training, scenario.inference, kernel].count(None) != 2:
         raise ScenarioError("", "give exactly one of training and inference, or a kernel instead")
@@ -109,15 +95,7 @@ def parse_scenario(document: Mapping[str, Any]) -> Scenario:
 
 def parse_failed(document: Any) -> Failed:
     """Return what has failed, as scenarios have it in ``machine.failed``; ScenarioError with the field there."""
-    if not isinstance(document, Mapping):
-        raise ScenarioError("", "is a mapping of what has failed, for example {planes: [0]}")
-    unknown = _unknown_key(Failed, document)
-    if unknown is not None:
-        raise unknown
-    try:
-        return Failed.model_validate(document)
-    except ValidationError as error:
-        raise _explain(error) from None
+    return checked(Failed, document)
 
 
 def evaluate(document: Mapping[str, Any]) -> Evaluation:
@@ -224,8 +202,8 @@ def machine_profile(machine: Machine) -> Profile:
 def _broken(machine: Machine, profile: Profile) -> tuple[ServerInput, ...]:
     try:
         return servers_with_failures(machine.failed, profile)
-    except FailedError as error:
-        raise ScenarioError(f"machine.failed.{error.field}", str(error)) from None
+    except ScenarioError as error:
+        raise error.under("machine.failed") from None
 
 
 def _faulty_nodes(broken: tuple[ServerInput, ...]) -> list[dict[str, Any]]:
@@ -243,37 +221,3 @@ def _faulty_nodes(broken: tuple[ServerInput, ...]) -> list[dict[str, Any]]:
         }
         for entry in broken
     ]
-
-
-def _explain(error: ValidationError) -> ScenarioError:
-    first = error.errors()[0]
-    got = first.get("input")
-    shown = f", got {got!r}"[:80] if not isinstance(got, dict | list) and first["type"] != "missing" else ""
-    return ScenarioError(".".join(str(part) for part in first["loc"]), f"{first['msg']}{shown}")
-
-
-def _kinds(annotation: Any) -> list[type[BaseModel]]:
-    return [
-        kind
-        for kind in (annotation, *get_args(annotation), *(a for arg in get_args(annotation) for a in get_args(arg)))
-        if isinstance(kind, type) and issubclass(kind, BaseModel)
-    ]
-
-
-def _unknown_key(model: type[BaseModel], data: Any, above: tuple[Any, ...] = ()) -> ScenarioError | None:
-    """Return the first key that no model knows, with those that are known there."""
-    if isinstance(data, list):
-        found = (_unknown_key(model, item, (*above, number)) for number, item in enumerate(data))
-        return next((error for error in found if error is not None), None)
-    if not isinstance(data, Mapping):
-        return None
-    fields = {(info.alias or name): info.annotation for name, info in model.model_fields.items()}
-    for key, value in data.items():
-        if key not in fields:
-            path = ".".join(str(part) for part in (*above, key))
-            return ScenarioError("", f"unknown field {path[:200]}: known here are {', '.join(sorted(fields))}")
-        for kind in _kinds(fields[key]):
-            error = _unknown_key(kind, value, (*above, key))
-            if error is not None:
-                return error
-    return None

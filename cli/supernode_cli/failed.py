@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final
 from pydantic import ConfigDict, Field
 
 from supernode_api.common import ApiModel
+from supernode_cli.errors import ScenarioError
 from supernode_dataplane.errors import ImpossibleFailureError
 from supernode_dataplane.failures import Failures, failed_servers
 from supernode_dataplane.machine import ServerInput
@@ -29,7 +30,6 @@ __all__ = [
     "DiePlace",
     "DiePortPlace",
     "Failed",
-    "FailedError",
     "L1Place",
     "L2Place",
     "OpticsPlace",
@@ -130,20 +130,12 @@ class Failed(ApiModel):
     )
 
 
-class FailedError(Exception):
-    """A failure that cannot be; ``field`` is where in :class:`Failed`, the message what to do."""
-
-    def __init__(self, field: str, message: str) -> None:
-        self.field = field
-        super().__init__(message)
-
-
 def servers_with_failures(failed: Failed, profile: Profile) -> tuple[ServerInput, ...]:
-    """Return what is broken on each server of a machine; FailedError for what it does not have."""
+    """Return what is broken on each server of a machine; ScenarioError, as of a :class:`Failed`, for what it lacks."""
     sides: dict[str, list[int]] = {"l1_optics": [], "l2_optics": []}
     for number, module in enumerate(failed.optics):
         if (module.server is None) == (module.chip is None):
-            raise FailedError(
+            raise ScenarioError(
                 f"optics.{number}", "give server for a module at an L1 chip, or chip for one at an L2 chip"
             )
         sides["l1_optics" if module.chip is None else "l2_optics"].append(number)
@@ -166,7 +158,7 @@ def servers_with_failures(failed: Failed, profile: Profile) -> tuple[ServerInput
             index = sides[error.kind][index]
         part = "" if error.kind in ("servers", "planes") else error.part
         where = (_FIELDS.get(error.kind, error.kind), "" if index is None else str(index), part)
-        raise FailedError(".".join(name for name in where if name), str(error)) from None
+        raise ScenarioError(".".join(name for name in where if name), str(error)) from None
 
 
 def untouched_failures(failed: Failed, dies: int, dies_per_server: int) -> tuple[str, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from supernode_cli.errors import CliError
-from supernode_cli.evaluation import ScenarioError, parse_failed
-from supernode_cli.failed import FailedError, servers_with_failures
+from supernode_cli.errors import CliError, ScenarioError
+from supernode_cli.evaluation import parse_failed
+from supernode_cli.failed import servers_with_failures
 from supernode_cli.plan_scenario import Document
 from supernode_cli.yaml_documents import DuplicateKeyError, read_yaml
 from supernode_dataplane.errors import ImpossibleFailureError
@@ -29,8 +29,6 @@ def machine_left(machine: str, failed: str | None) -> Profile:
         return remaining_machine(profile, broken)
     except ImpossibleFailureError as error:
         raise CliError(f"plan: --failed {error.kind}: {error}") from None
-    except FailedError as error:
-        raise CliError(f"plan: --failed {error.field}: {error}") from None
     except ScenarioError as error:
         raise CliError(f"plan: --failed {error}") from None
 

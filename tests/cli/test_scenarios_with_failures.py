@@ -122,10 +122,10 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"optics": [{"plane": 0, "module": 0}]}, "machine.failed.optics.0", "give server"),
     ({"optics": [{"server": 0, "chip": 0, "plane": 0, "module": 0}]}, "machine.failed.optics.0", "or chip"),
-    ({"dies": [{"server": -1, "die": 0}]}, "machine.failed.dies.0.server", "greater than or equal to 0"),
-    ({"dies": [{"server": 0}]}, "machine.failed.dies.0.die", "required"),
+    ({"dies": [{"server": -1, "die": 0}]}, "machine.failed.dies.0.server", "a whole number from 0"),
+    ({"dies": [{"server": 0}]}, "machine.failed.dies.0.die", "is missing: give"),
     ({"diePort": []}, "machine.failed.diePort", "diePorts"),
-    ({"dies": list(range(3))}, "machine.failed.dies.0", "DiePlace"),
+    ({"dies": list(range(3))}, "machine.failed.dies.0", "a mapping of die, server"),
 ]
 
 
@@ -200,8 +200,8 @@ def test_a_plan_with_failures_becomes_a_scenario_with_them() -> None:
     ("failed", "words"),
     [
         ("{planes: [7]}", "planes.0: 7 is not there"),
-        ("{plane: [1]}", "unknown field plane: known here are diePorts"),
-        ("[1]", "is a mapping"),
+        ("{plane: [1]}", "unknown field plane: did you mean planes? Known here are diePorts"),
+        ("[1]", "must be a mapping of diePorts"),
         ("{", "is not YAML"),
         ("{planes: [0, 1, 2, 3, 4, 5, 6]}", "no working plane in common: name fewer"),
         (json.dumps({"servers": list(range(48))}), "no server is left"),
