@@ -20,8 +20,6 @@ from supernode_dataplane.state import WorkloadResult
 
 __all__ = ["HISTOGRAMS", "HistogramRow", "ServedWorkload", "served_workloads"]
 
-_MODES: Final = frozenset({"Prefill", "Decode", "Colocated", "Disaggregated"})
-
 
 @dataclass(frozen=True, slots=True)
 class ServedWorkload:
@@ -66,8 +64,7 @@ def _each(workload: ServedWorkload) -> float:
 
 
 def _whole(workload: ServedWorkload) -> float:
-    first = 0.0 if workload.mode == "Decode" else workload.result.ttft_seconds
-    return first + _outputs_after_first(workload) * workload.result.tpot_seconds
+    return workload.result.ttft_seconds + _outputs_after_first(workload) * workload.result.tpot_seconds
 
 
 def _outputs_after_first(workload: ServedWorkload) -> int:
@@ -104,18 +101,16 @@ HISTOGRAMS: Final = (
 
 
 def served_workloads(snapshot: Snapshot) -> Iterator[ServedWorkload]:
-    """Yield the inference workloads of a snapshot in the order of its state; those that nothing is known of are not."""
+    """Yield the inference workloads of a snapshot that can run, in the order of its state."""
     for result in snapshot.state.workloads:
         found = snapshot.workloads.get(result.key)
         if found is None or result.kind != "inference":
             continue
         spec = _mapping(found.get("spec"))
-        mode = str(_mapping(spec.get("inference")).get("mode"))
-        if mode in _MODES:
-            namespace, _, name = result.key.partition("/")
-            uid = str(_mapping(found.get("metadata")).get("uid", ""))
-            model = str(_mapping(spec.get("model")).get("name") or "custom")
-            yield ServedWorkload(namespace, name, uid, model, mode, result)
+        namespace, _, name = result.key.partition("/")
+        uid = str(_mapping(found.get("metadata")).get("uid", ""))
+        model = str(_mapping(spec.get("model")).get("name") or "custom")
+        yield ServedWorkload(namespace, name, uid, model, str(_mapping(spec.get("inference")).get("mode")), result)
 
 
 def _mapping(value: Any) -> dict[str, Any]:
