@@ -1,18 +1,27 @@
-"""The standard OTEL_* variables for OTLP over gRPC, as a value: metrics of cabinets, traces of the operator. Pure.
+"""The standard OTEL_* variables for OTLP over gRPC, as a value: metrics of cabinets, traces of the operator.
 
 Variables with METRICS or TRACES in their name win over those without, as the specification says. Timeouts are in
 milliseconds there. ``https`` and a host without a scheme mean TLS, unless OTEL_EXPORTER_OTLP_INSECURE says otherwise
-for the latter.
+for the latter. Pure but for :func:`read_tls_files`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["OtlpConfig", "OtlpConfigError", "Signal", "build_resource", "read_otlp_config", "wants_otlp"]
+__all__ = [
+    "OtlpConfig",
+    "OtlpConfigError",
+    "Signal",
+    "build_resource",
+    "read_otlp_config",
+    "read_tls_files",
+    "wants_otlp",
+]
 
 Signal = Literal["METRICS", "TRACES"]
 """What is sent: the part of the variables' names that stands for it."""
@@ -79,6 +88,23 @@ def build_resource(environment: Mapping[str, str], own: Mapping[str, str]) -> di
     more = dict(_pairs(environment.get("OTEL_RESOURCE_ATTRIBUTES", ""), "OTEL_RESOURCE_ATTRIBUTES"))
     name = environment.get("OTEL_SERVICE_NAME", "").strip()
     return {**own, **more, **({"service.name": name} if name else {})}
+
+
+def read_tls_files(config: OtlpConfig) -> tuple[bytes | None, bytes | None, bytes | None]:
+    """Read the authority's, the key's and the certificate's file, in gRPC's order; None for one that is not named.
+
+    OtlpConfigError names a file that cannot be read.
+    """
+    return _read(config.ca_file), _read(config.key_file), _read(config.certificate_file)
+
+
+def _read(path: str) -> bytes | None:
+    if not path:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise OtlpConfigError(f"cannot read {path}, which an OTEL_EXPORTER_OTLP_ variable names: {error}") from error
 
 
 def _get(environment: Mapping[str, str], signal: Signal, name: str) -> str:

@@ -11,12 +11,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
 
-from supernode_api.otlp import OtlpConfig, OtlpConfigError
+from supernode_api.otlp import OtlpConfig, read_tls_files
 from supernode_cabinet.otlp_layout import Layout
 from supernode_cabinet.served import Served
 from supernode_cabinet.snapshot import Snapshot
@@ -127,19 +126,8 @@ def _channel(config: OtlpConfig) -> grpc.Channel:
     compression = grpc.Compression.Gzip if config.gzip else grpc.Compression.NoCompression
     if not config.secure:
         return grpc.insecure_channel(config.target, options=_OPTIONS, compression=compression)
-    credentials = grpc.ssl_channel_credentials(
-        _read(config.ca_file), _read(config.key_file), _read(config.certificate_file)
-    )
+    credentials = grpc.ssl_channel_credentials(*read_tls_files(config))
     return grpc.secure_channel(config.target, credentials, options=_OPTIONS, compression=compression)
-
-
-def _read(path: str) -> bytes | None:
-    if not path:
-        return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise OtlpConfigError(f"cannot read {path}, which an OTEL_EXPORTER_OTLP_ variable names: {error}") from error
 
 
 def _describe(error: Any) -> str:

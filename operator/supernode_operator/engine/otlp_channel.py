@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 
-from supernode_api.otlp import OtlpConfig, OtlpConfigError, Signal
+from supernode_api.otlp import OtlpConfig, OtlpConfigError, Signal, read_tls_files
 from supernode_operator.domain.telemetry import Export
 
 __all__ = ["read_credentials", "send_nothing"]
@@ -26,7 +25,7 @@ _OPTIONS: Final = (
 
 def read_credentials(config: OtlpConfig) -> grpc.ChannelCredentials:
     """Read the files of a TLS connection; :class:`OtlpConfigError` names one that cannot be read."""
-    return grpc.ssl_channel_credentials(_read(config.ca_file), _read(config.key_file), _read(config.certificate_file))
+    return grpc.ssl_channel_credentials(*read_tls_files(config))
 
 
 async def send_nothing(config: OtlpConfig, signal: Signal) -> Export:
@@ -54,12 +53,3 @@ def _open(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=_OPTIONS)
     return grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
-
-
-def _read(path: str) -> bytes | None:
-    if not path:
-        return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise OtlpConfigError(f"cannot read {path}, which an OTEL_EXPORTER_OTLP_ variable names: {error}") from error
