@@ -304,13 +304,15 @@ class NodeState:
         served = not withdrawn and not conflict
         if served and not kubelet.keys() >= set(server.resources):
             return None
+        if withdrawn and not sent and not is_released(current):
+            return None  # one write says it when the kubelet has heard of it; an agent that ends before begins anew
         report = Report(
             server=server,
             resources=self._resource_reports(server, kubelet) if served else (),
             allocations=self._allocations.get(name, ()),
             conflict="" if withdrawn or server.deleting else conflict,
             pod_resources_error=self.pod_resources_error,
-            released=(withdrawn and (sent or is_released(current))) or (bool(conflict) and server.deleting),
+            released=withdrawn or (bool(conflict) and server.deleting),
             pending=len(self.grants.pending(monotonic)) if server.deleting else 0,
         )
         return build_status(report, current, now)
