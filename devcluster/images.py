@@ -31,15 +31,6 @@ __all__ = ["application_archive", "archive_identity", "pause_archive"]
 _HERE: Final = Path(__file__).resolve().parent
 _PYTHON: Final = "3.11"  # Debian 12's
 _USER: Final = "65532:65532"
-_PACKAGES: Final = (
-    "crds/supernode_api",
-    "operator/supernode_operator",
-    "deviceplugin/supernode_deviceplugin",
-    "dataplane/supernode_dataplane",
-    "dataplane/supernode_cabinet",
-    "workload/supernode_workload",
-    "cli/supernode_cli",
-)
 _RECIPE: Final = 1
 """Goes up when layers are made otherwise than before."""
 _KEPT_LAYERS: Final = 3  # of each kind: branches take turns
@@ -58,17 +49,18 @@ def pause_archive() -> Path:
 
 def application_archive(root: Path, out: Path | None = None) -> tuple[Path, str]:
     """Return the archive of the product's image and its name, building what has changed."""
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    name = f"docker.io/library/supernode:{project['version']}"
+    pyproject = tomllib.loads((root / "pyproject.toml").read_text())
+    version = pyproject["project"]["version"]
+    name = f"docker.io/library/supernode:{version}"
     lock = root / "requirements-image.lock"
     if not lock.exists():
         raise DevclusterError(f"{lock} is missing: the image's dependencies are pinned there")
     base = _layer("base", (_HERE / "mkbase.sh").read_bytes(), _build_base)
     recipe = f"{_RECIPE} {platform.machine()} {_PYTHON} ".encode()
     deps = _layer("deps", recipe + lock.read_bytes(), lambda target: _build_dependencies(lock, target))
-    sources = [root / package for package in _PACKAGES if (root / package).is_dir()]
+    sources = [root / package for package in pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
     product = _layer("product", recipe + _content(sources), lambda target: _build_product(sources, target))
-    target = out or cache_root() / "images" / f"supernode-{project['version']}.tar"
+    target = out or cache_root() / "images" / f"supernode-{version}.tar"
     env = ["PYTHONPATH=/app:/deps", "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1"]
     with locked(cache_root() / "images" / "lock"):
         written = write_archive(target, name, [base, deps, product], settings(env, _USER))

@@ -118,3 +118,4 @@ def test_the_module_lists_of_the_architecture_page_are_up_to_date() -> None:
 
     text = ARCHITECTURE.read_text(encoding="utf-8")
     assert text == architecture(text), "run make gen"
+    assert {Path(room).name for room in re.findall(r"<!-- modules (\S+) -->", text)} == {*PACKAGES, "devcluster"}

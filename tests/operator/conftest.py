@@ -9,7 +9,7 @@ import pytest
 
 from support.apiserver import ApiServer
 from support.kube_proxy import KubeProxy
-from support.operator_world import OperatorProcess, ScriptedAgent, World
+from support.operator_world import OperatorProcess, ScriptedAgent, World, wait_for
 
 
 @pytest.fixture
@@ -49,3 +49,13 @@ def agent(world: World) -> Iterator[ScriptedAgent]:
 def proxy(world: World) -> Iterator[KubeProxy]:
     with KubeProxy(world.server) as one:
         yield one
+
+
+@pytest.fixture
+def machine(world: World, start: Callable[..., OperatorProcess], agent: ScriptedAgent) -> OperatorProcess:
+    """An operator of a whole machine on one node, whose servers have an agent."""
+    world.node("node-a")
+    world.super_node()
+    operator = start()
+    wait_for(lambda: len([c for c in world.compute_nodes() if c.get("status")]) == 48, "48 servers have an agent")
+    return operator

@@ -20,15 +20,6 @@ SERVING: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def machine(world: World, start: Start, agent: ScriptedAgent) -> OperatorProcess:
-    world.node("node-a")
-    world.super_node()
-    operator = start()
-    wait_for(lambda: len([c for c in world.compute_nodes() if c.get("status")]) == 48, "48 servers have an agent")
-    return operator
-
-
 def serve(world: World, name: str, pods: dict[str, Any], **inference: Any) -> None:
     """Make a small deployment of Qwen3-32B."""
     spec = {

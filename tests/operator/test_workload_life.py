@@ -15,15 +15,6 @@ Start = Callable[..., OperatorProcess]
 SELECT = {"selector": {"matchLabels": {"run": "train"}}}
 
 
-@pytest.fixture
-def machine(world: World, start: Start, agent: ScriptedAgent) -> OperatorProcess:
-    world.node("node-a")
-    world.super_node()
-    operator = start()
-    wait_for(lambda: len([c for c in world.compute_nodes() if c.get("status")]) == 48, "48 servers have an agent")
-    return operator
-
-
 def test_a_managed_workload_gets_an_indexed_job(world: World, machine: OperatorProcess) -> None:
     world.workload("llama", {"managed": {"nodes": 2}})
     job = wait_for(lambda: world.get_job("llama"), "the Job")

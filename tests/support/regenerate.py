@@ -12,16 +12,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-ROOMS = (
-    "crds/supernode_api",
-    "operator/supernode_operator",
-    "deviceplugin/supernode_deviceplugin",
-    "dataplane/supernode_dataplane",
-    "dataplane/supernode_cabinet",
-    "workload/supernode_workload",
-    "cli/supernode_cli",
-    "devcluster",
-)
 _SECTION = re.compile(r"(<!-- modules (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
