@@ -22,8 +22,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from supernode_cli.errors import CliError
-from supernode_cli.scenario_files import WORKLOAD, from_workload
+from supernode_cli.errors import CliError, ScenarioError
+from supernode_cli.manifests import WORKLOAD, as_scenario, is_manifest, unwrapped
 from supernode_cli.yaml_documents import DuplicateKeyError, read_yaml
 
 __all__ = [
@@ -155,7 +155,7 @@ def parse_points(path: str, text: str) -> Points:
 
     :raises CliError: what cannot be read, with its line or field, and what to do.
     """
-    documents = _json_lines(path, text) if path.endswith(".jsonl") else _yaml(path, text)
+    documents = unwrapped(_json_lines(path, text) if path.endswith(".jsonl") else _yaml(path, text))
     if not documents:
         raise CliError(f"{path}: has no scenario; give base and grid, or at least one scenario")
     if len(documents) > MOST_POINTS:
@@ -163,7 +163,7 @@ def parse_points(path: str, text: str) -> Points:
     first = documents[0]
     if len(documents) == 1 and isinstance(first, dict) and _KEYS & first.keys():
         return _grid(path, first)
-    return Listed.of(_without_others([_scenario(document) for document in documents]))
+    return Listed.of([_scenario(path, document) for document in _without_others(documents)])
 
 
 def column_kinds(points: Points) -> dict[str, type]:
@@ -224,18 +224,17 @@ def _yaml(path: str, text: str) -> list[Any]:
     return documents
 
 
-def _scenario(document: Any) -> Any:
-    """Return a SuperNodeWorkload as a scenario; anything else as it is."""
-    return from_workload(document) if isinstance(document, dict) and document.get("kind") == WORKLOAD else document
+def _scenario(path: str, document: Any) -> Any:
+    """Return a SuperNodeWorkload as a scenario; what is no manifest as it is."""
+    try:
+        return as_scenario(document)
+    except ScenarioError as error:
+        raise CliError(f"{path}: {error}") from None
 
 
 def _without_others(documents: list[Any]) -> list[Any]:
     """Leave out the manifests of other kinds that a file has beside its workloads."""
-    kept = [
-        document
-        for document in documents
-        if not (isinstance(document, dict) and {"apiVersion", "kind"} <= document.keys())
-    ]
+    kept = [document for document in documents if not is_manifest(document) or document.get("kind") == WORKLOAD]
     return kept or documents
 
 
@@ -243,7 +242,7 @@ def _grid(path: str, document: dict[str, Any]) -> Grid:
     unknown = sorted(str(key) for key in document.keys() - _KEYS)
     if unknown:
         raise CliError(f"{path}: unknown field {unknown[0]}: a grid has base and grid")
-    base, axes = _scenario(document.get("base")), document.get("grid")
+    base, axes = _scenario(f"{path}: base", document.get("base")), document.get("grid")
     if not isinstance(base, dict):
         raise CliError(f"{path}: base: must be a scenario: a mapping with training, inference or kernel")
     if not isinstance(axes, dict) or not axes:

@@ -13,6 +13,7 @@ from dataclasses import asdict, fields, replace
 from functools import cache
 from typing import Any, Final
 
+from supernode_dataplane import wording
 from supernode_dataplane.errors import InvalidFigureError, near_names
 from supernode_dataplane.power import full_load_watts
 from supernode_dataplane.profile import Profile, load_profile, profile_figures, profile_names, to_si
@@ -126,7 +127,7 @@ def changes(profile: Profile) -> dict[str, Any]:
 def _value(key: str, value: Any, whole: bool, factor: float) -> int | float | str:
     if key in _WORDS:
         if value not in _WORDS[key]:
-            raise InvalidFigureError(key, f"must be one of {', '.join(_WORDS[key])}, not {str(value)[:40]}")
+            raise InvalidFigureError(key, wording.must_be(wording.one_of(_WORDS[key]), value))
         return str(value)
     if isinstance(value, str):
         value = _number(value)  # YAML takes 1e9 and 1.0e9 for text
@@ -134,9 +135,9 @@ def _value(key: str, value: Any, whole: bool, factor: float) -> int | float | st
     least, most = _range(key, whole)
     enough = number and (value >= least and (value > 0 or key in _MAY_BE_ZERO))
     if not number or not math.isfinite(value) or not enough or value > most or (whole and value != int(value)):
-        kind = "a whole number" if whole else "a number"
-        start = f"from {least:g} to {most:g}" if least or key in _MAY_BE_ZERO else f"above 0 and at most {most:g}"
-        raise InvalidFigureError(key, f"must be {kind} {start}, not {str(value)[:40]}")
+        above = not least and key not in _MAY_BE_ZERO
+        bounds = wording.whole_number(int(least), int(most)) if whole else wording.number(least, most, above=above)
+        raise InvalidFigureError(key, wording.must_be(bounds, value))
     return int(value) if whole else float(value) * factor
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.catalogue import load_model, parse_config
 from supernode_dataplane.state import Problem
+from supernode_dataplane.wording import missing, must_be, number, one_of, whole_number
 
 __all__ = ["FieldError", "read_choice", "read_mapping", "read_model", "read_number", "read_whole"]
 
@@ -35,7 +36,7 @@ def read_mapping(
     if value is None and default is not None:
         return default
     if not isinstance(value, Mapping):
-        raise FieldError(f"{path}.{key}", "is missing" if value is None else "must be an object")
+        raise FieldError(f"{path}.{key}", missing("a mapping") if value is None else must_be("a mapping", value))
     return value
 
 
@@ -47,9 +48,8 @@ def read_choice(owner: Mapping[str, Any], key: str, path: str, known: tuple[T, .
     for choice in known:
         if value == choice:
             return choice
-    shown = "is missing: give" if value is None else "must be"
-    got = "" if value is None else f", not {str(value)[:40]}"
-    raise FieldError(f"{path}.{key}", f"{shown} one of {', '.join(known)}{got}")
+    wanted = one_of(known)
+    raise FieldError(f"{path}.{key}", missing(wanted) if value is None else must_be(wanted, value))
 
 
 def read_whole(
@@ -60,11 +60,8 @@ def read_whole(
     if value is None and default is not None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        wanted = f"a whole number from {least} to {most}"
-        raise FieldError(
-            f"{path}.{key}",
-            f"is missing: give {wanted}" if value is None else f"must be {wanted}, not {str(value)[:40]}",
-        )
+        wanted = whole_number(least, most)
+        raise FieldError(f"{path}.{key}", missing(wanted) if value is None else must_be(wanted, value))
     return value
 
 
@@ -72,7 +69,7 @@ def read_number(owner: Mapping[str, Any], key: str, path: str, most: float, *, l
     """Return a number from ``least`` to ``most``."""
     value = owner.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise FieldError(f"{path}.{key}", f"must be a number from {least:g} to {most:g}, not {str(value)[:40]}")
+        raise FieldError(f"{path}.{key}", must_be(number(least, most), value))
     return float(value)
 
 
@@ -83,7 +80,7 @@ def read_model(ref: Mapping[str, Any]) -> Architecture:
         raise FieldError("spec.model", "needs exactly one of name and config")
     if name is not None:
         if not isinstance(name, str):
-            raise FieldError("spec.model.name", "must be text")
+            raise FieldError("spec.model.name", must_be("text", name))
         return load_model(name)
     if not isinstance(config, str) or len(config) > _MAX_CONFIG:
         raise FieldError("spec.model.config", f"must be a config.json as text of at most {_MAX_CONFIG} characters")

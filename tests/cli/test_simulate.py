@@ -82,8 +82,8 @@ def test_a_workload_manifest_is_a_scenario(tmp_path: Path) -> None:
         ({"model": {"name": "llama-3.1-405b"}}, "training"),
         ("just text", "mapping"),
         ("a: [1", "not YAML"),
-        ("", "has 0"),
-        ("a: 1\n---\nb: 2\n", "has 0"),
+        ("", "has nothing: give one"),
+        ("a: 1\n---\nb: 2\n", "has 2 scenarios: give one, or all of them to supernode sweep"),
         ("{1: 2}", "unknown field"),
     ],
 )
