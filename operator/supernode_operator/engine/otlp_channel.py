@@ -10,7 +10,7 @@ import grpc.aio
 from supernode_api.otlp import OtlpConfig, OtlpConfigError, Signal, read_tls_files
 from supernode_operator.domain.telemetry import Export
 
-__all__ = ["read_credentials", "send_nothing"]
+__all__ = ["prepare", "read_credentials", "send_nothing"]
 
 _METHODS: Final[dict[Signal, str]] = {
     "METRICS": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
@@ -21,6 +21,12 @@ _OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.primary_user_agent", "supernode-operator"),
 )
+
+
+def prepare() -> None:
+    """Start gRPC's poller for good, once on the running loop, before :func:`send_nothing`."""
+    # It would end with each channel, and can hang in that.
+    grpc.aio.init_grpc_aio()
 
 
 def read_credentials(config: OtlpConfig) -> grpc.ChannelCredentials:

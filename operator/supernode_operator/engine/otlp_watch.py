@@ -63,8 +63,9 @@ class OtlpWatch:
         if not self._configs:
             return
         # gRPC takes about ten megabytes: only those who use it pay.
-        from supernode_operator.engine.otlp_channel import send_nothing
+        from supernode_operator.engine.otlp_channel import prepare, send_nothing
 
+        prepare()
         while True:
             for signal, config in self._configs.items():
                 try:
