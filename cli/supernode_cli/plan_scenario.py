@@ -1,7 +1,7 @@
 """A planned layout as a scenario, for `supernode simulate`, `compare` and `serve-sim`.
 
-A scenario has whole servers, percentages in whole numbers and, with two pools, whole servers for the one that reads
-prompts; a layout that has not comes back as a sentence that says so.
+A scenario has percentages in whole numbers and, with two pools, whole servers for the one that reads prompts; a layout
+that has not comes back as a sentence that says so.
 """
 
 from __future__ import annotations
@@ -23,9 +23,6 @@ Document = dict[str, Any]
 def inference_scenario(profile: Profile, model: str, deployment: Deployment) -> Document | str:
     """Return a deployment as a scenario, or why it is none."""
     plan, dies = deployment.plan, sum(found.dies for found in deployment.pools)
-    nodes = _nodes(profile, dies)
-    if isinstance(nodes, str):
-        return nodes
     section: Document = {"mode": plan.mode, "inputTokens": plan.input_tokens}
     if plan.mode != "Prefill":
         section["outputTokens"] = plan.output_tokens
@@ -46,7 +43,7 @@ def inference_scenario(profile: Profile, model: str, deployment: Deployment) -> 
         section["speculation"] = _speculation(plan.speculation)
     if plan.memory_fraction != 0.9:
         section["cache"] = {"memoryFractionPercent": int(plan.memory_fraction * 100)}
-    machine = {"profile": profile.name, "nodes": nodes}
+    machine = _machine(profile, dies)
     return {"machine": machine, "model": {"name": model}, "stack": plan.stack, "inference": section}
 
 
@@ -62,14 +59,11 @@ def pool_section(pool: Pool) -> Document:
     return section
 
 
-def training_scenario(profile: Profile, model: str, spec: TrainingSpec, dies: int) -> Document | str:
-    """Return a training run as a scenario, or why it is none."""
-    nodes = _nodes(profile, dies)
-    if isinstance(nodes, str):
-        return nodes
+def training_scenario(profile: Profile, model: str, spec: TrainingSpec, dies: int) -> Document:
+    """Return a training run as a scenario."""
     training = {"sequenceLength": spec.sequence_length, "globalBatchSize": spec.global_batch_size}
     return {
-        "machine": {"profile": profile.name, "nodes": nodes},
+        "machine": _machine(profile, dies),
         "model": {"name": model},
         "stack": spec.stack,
         "training": {**training, **training_section(spec)},
@@ -84,11 +78,10 @@ def training_section(spec: TrainingSpec) -> Document:
     return {"microBatchSize": spec.micro_batch_size, "parallelism": parallelism}
 
 
-def _nodes(profile: Profile, dies: int) -> int | str:
-    if dies % profile.dies_per_server:
-        whole = f"{dies} dies are no whole servers of {profile.dies_per_server}"
-        return f"the best layout is no scenario: its {whole}; choose --cards so that they are"
-    return dies // profile.dies_per_server
+def _machine(profile: Profile, dies: int) -> Document:
+    """Return the first dies of a machine, as servers where they are whole ones."""
+    nodes, rest = divmod(dies, profile.dies_per_server)
+    return {"profile": profile.name, **({"dies": dies} if rest else {"nodes": nodes})}
 
 
 def _prefill_nodes(profile: Profile, found: RolePool) -> int | str:

@@ -323,7 +323,7 @@ def test_parquet_knows_which_figures_of_kernels_are_words(tmp_path: Path) -> Non
     assert all(isinstance(row["timeSeconds"], float) for row in rows)
 
 
-values = (
+values: st.SearchStrategy[Any] = (
     st.none() | st.booleans() | st.integers(-2, 1 << 60) | st.floats() | st.text(max_size=6) | st.just([]) | st.just({})
 )
 

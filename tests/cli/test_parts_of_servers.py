@@ -198,3 +198,22 @@ def test_sweeps_over_dies_are_rows_of_scenarios(tmp_path: Path) -> None:
         found: Evaluation = evaluate(one)
         assert row["tpotSeconds"] == float(found.performance["tpotSeconds"])
         assert row["powerKilowatts"] == float(found.performance["powerKilowatts"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "dies"),
+    [
+        (("decode", "--model", "qwen3-32b", "--cards", "2", "--batch", "16"), 4),
+        (("training", "--model", "qwen3-8b", "--cards", "20", "--global-batch-size", "160"), 40),
+    ],
+)
+def test_a_plan_for_a_part_of_a_server_is_a_scenario(tmp_path: Path, flags: tuple[str, ...], dies: int) -> None:
+    planned = json.loads(CliRunner().invoke(cli, ["plan", *flags, "-o", "json"]).stdout)
+    written = CliRunner().invoke(cli, ["plan", *flags, "-o", "scenario"])
+    assert written.exit_code == 0, written.stderr
+    scenario = yaml.safe_load(written.stdout)
+    assert scenario["machine"] == {"profile": "cloudmatrix-384", "dies": dies}
+    found = evaluate(scenario).result
+    assert found.dies == dies
+    best = planned["layouts"][0]["tokensPerSecondPerCard"]
+    assert found.tokens_per_second_per_card == pytest.approx(best, rel=0.02)

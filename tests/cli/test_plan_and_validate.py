@@ -73,7 +73,6 @@ def test_prefill_and_training_have_plans_too(phase: str) -> None:
         (("training", "--model", "llama-3.1-8b", "--objective", "latency"), "of inference"),
         (("training", "--model", "llama-3.1-8b", "--batch", "4"), "--batch is an option of decode and prefill"),
         (("decode", "--model", "deepseek-r1", "--batch", "400"), "GiB"),
-        (("decode", "--model", "qwen3-32b", "--cards", "2", "-o", "scenario"), "no whole servers"),
     ],
 )
 def test_what_cannot_be_planned_gets_one_sentence_and_status_2(arguments: tuple[str, ...], said: str) -> None:
