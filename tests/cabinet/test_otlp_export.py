@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from cabinet.collector import collector, points
 from cabinet.machines import NAME, eventually, free_port, snapshot
 from supernode_api.otlp import OtlpConfig, OtlpConfigError, read_otlp_config
 from supernode_cabinet.otlp import Telemetry
+from support.pace import crowding
 
 
 @contextmanager
@@ -56,14 +58,14 @@ def test_a_slow_endpoint_delays_nobody_but_its_own_thread() -> None:
             seen, idle = snapshot("compute", intervalSeconds=1), snapshot("compute", workloads=[], intervalSeconds=1)
             made.update(seen)
             eventually(lambda: results, "the first failure", 10)
-            longest = 0.0
+            took = []
             for one in (idle, seen) * 5:
                 began = time.monotonic()
                 made.update(one)
-                longest = max(longest, time.monotonic() - began)
-            assert longest < 0.5
+                took.append(time.monotonic() - began)
+            assert statistics.median(took) < 0.1 * crowding(), "waiting for the endpoint takes 0.6 s"
             began = time.monotonic()
-        assert time.monotonic() - began < 3, "stopping waits for a moment only"
+        assert time.monotonic() - began < 3 * crowding(), "stopping waits for a moment only"
         assert not any(results)
 
 

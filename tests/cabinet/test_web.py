@@ -17,6 +17,7 @@ from cabinet.machines import AT_EPOCH, nodes, snapshot
 from supernode_cabinet.board import Board
 from supernode_cabinet.health import HealthMetrics
 from supernode_cabinet.web import WebServer, answer
+from support.pace import crowding
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def test_48_pods_that_ask_at_once_are_all_answered(server: WebServer) -> None:
     for thread in threads:
         thread.join()
     assert found == [200] * 48
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 5 * crowding()
 
 
 def test_a_silent_client_holds_up_nobody(server: WebServer) -> None:

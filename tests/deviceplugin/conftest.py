@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import inspect
-import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest_asyncio
 from supernode_deviceplugin.agent import Agent
 from supernode_deviceplugin.settings import read_settings
 from support.memory_nodes import DIES, LINKS, MemoryNodes
+from support.pace import crowding
 from support.scripted_kubelet import ScriptedKubelet
 
 
@@ -145,8 +145,8 @@ async def world(folder: Path) -> AsyncIterator[World]:
 
 @pytest.fixture
 def steady() -> float:
-    """How much longer than its budget anything may take on this machine now: 1 when it is idle."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) * 3
+    """How much longer than its budget anything may take on this machine now: 3 when it is idle."""
+    return 3 * crowding()
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session", autouse=True)

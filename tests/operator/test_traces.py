@@ -31,6 +31,7 @@ from supernode_operator.engine.tracing import Tracing, start_tracing, url_templa
 from supernode_operator.loop import Loop
 from supernode_operator.reconcilers.context import Context
 from support.operator_world import OperatorProcess, World, free_ports, wait_for
+from support.pace import crowding
 from support.span_receiver import Received, SpanReceiver, span_receiver
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -283,7 +284,7 @@ async def test_a_collector_that_is_slow_or_away_slows_nothing_and_is_said_once(
         endpoint = receiver.endpoint if slow else f"http://127.0.0.1:{port}"
         worked, closed, lines = await paced(variables(endpoint, OTEL_EXPORTER_OTLP_TIMEOUT="300"))
     assert worked < 3 * without + 5, "sending 600 spans in the way of the work would take minutes"
-    assert closed < 3
+    assert closed < 3 * crowding()
     assert [line["log_level"] for line in lines] == ["warning"]
     assert ("DEADLINE_EXCEEDED" if slow else "UNAVAILABLE") in lines[0]["error"]
 

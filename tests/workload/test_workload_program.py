@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from support.pace import crowding
+
 VIEW: dict[str, Any] = {
     "namespace": "default",
     "name": "llama",
@@ -102,7 +104,7 @@ class Program:
             time.sleep(0.02)
         raise AssertionError(f"{pattern!r} was not printed {times} times: {self.lines}")
 
-    def end(self, limit_seconds: float = 5.0) -> int:
+    def end(self, limit_seconds: float = 20.0) -> int:
         code = self.process.wait(limit_seconds)
         self._reader.join(2)
         return code
@@ -258,7 +260,7 @@ def test_it_leaves_at_once_on_sigterm_with_143(
     began = time.monotonic()
     program.process.send_signal(signal.SIGTERM)
     assert program.end() == 143
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < crowding()
 
 
 def test_without_an_address_it_says_so_and_ends_with_2() -> None:
