@@ -19,7 +19,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from supernode_cli.errors import CliError, ScenarioError
@@ -79,16 +79,18 @@ class Grid:
 
     base: Mapping[str, Any]
     axes: tuple[tuple[str, tuple[Any, ...]], ...]
+    families: frozenset[str] = field(init=False)
+    """What the base and the axes say; kept, as every row asks for it."""
+
+    def __post_init__(self) -> None:
+        """Look at what the points are."""
+        said = {path.partition(".")[0]: True for path, _ in self.axes}
+        object.__setattr__(self, "families", _families([self.base, said]))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Dotted paths of the axes."""
         return tuple(path for path, _ in self.axes)
-
-    @property
-    def families(self) -> frozenset[str]:
-        """What the base and the axes say."""
-        return _families([self.base, {path.partition(".")[0]: True for path, _ in self.axes}])
 
     def __len__(self) -> int:
         """Return the product of the axes' lengths."""
