@@ -13,7 +13,9 @@ from typing import Any
 
 from supernode_api.names import API_VERSION
 from supernode_api.ranges import format_ranges
+from supernode_cli.completion import completion_note
 from supernode_cli.defaults import on_machine
+from supernode_cli.effects import effects
 from supernode_cli.errors import ScenarioError
 from supernode_cli.failed import Failed, fault_entries, servers_with_failures, untouched_failures
 from supernode_cli.inference_notes import inference_notes
@@ -125,7 +127,13 @@ def evaluate(document: Mapping[str, Any]) -> Evaluation:
     if result.tokens_per_second <= 0:
         raise ScenarioError("machine.failed", result.waiting or "nothing moves on this machine")
     beyond = untouched_failures(scenario.machine.failed, dies, profile.dies_per_server)
-    notes = (*beyond, *inference_notes(scenario, inputs.workloads[0].inference, profile))
+    (run,) = inputs.workloads
+    notes = (
+        *beyond,
+        *inference_notes(scenario, run.inference, profile),
+        *effects(given, run.inference or run.training),
+    )
+    notes = (*notes, *completion_note(scenario, result))
     return Evaluation(scenario, profile, nodes, dies, workload, inputs, state, result, given, notes)
 
 

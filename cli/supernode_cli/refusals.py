@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from supernode_cli.errors import ScenarioError
 from supernode_dataplane import wording
 
-__all__ = ["checked"]
+__all__ = ["checked", "field_paths"]
 
 M = TypeVar("M", bound=BaseModel)
 Place = tuple[str | int, ...]
@@ -100,17 +100,18 @@ def _elsewhere(name: str) -> str:
     """Return where a scenario has a field of this name, as a sentence; empty where it has none."""
     from supernode_cli.scenario import Scenario  # late: its own modules are checked with this one
 
-    places = [path for path in _paths(Scenario, ()) if path[-1] == name]
+    places = [path for path in field_paths(Scenario) if path[-1] == name]
     shown = " or ".join(_path(path) for path in places[:3])
     return f"there is {shown}. " if places else ""
 
 
-def _paths(model: type[BaseModel], at: Place) -> Iterator[Place]:
+def field_paths(model: type[BaseModel], at: Place = ()) -> Iterator[Place]:
+    """Yield the path of every field of a model by its names in a file, those of lists' entries left out."""
     for key, kinds in _fields(model).items():
         yield (*at, key)
         for kind in kinds:
             if _is_model(kind.type):
-                yield from _paths(kind.type, (*at, key))
+                yield from field_paths(kind.type, (*at, key))
 
 
 def _explained(model: type[BaseModel], error: ValidationError) -> ScenarioError:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from supernode_cli.completion import time_words
 from supernode_cli.defaults import stack_words
 from supernode_cli.evaluation import Evaluation
 from supernode_cli.goodput import Assumption, TrainingGoodput, training_goodput
@@ -222,7 +223,7 @@ def _workload(
             values["ratioToTraditional"] = decimal(baseline[0])
             notes.append(f"traditional cluster: {baseline[1]}")
     if goodput is not None:
-        inputs = ", ".join(f"{i.label} {_time(i.seconds)} ({i.status})" for i in goodput.assumptions)
+        inputs = ", ".join(f"{i.label} {time_words(i.seconds)} ({i.status})" for i in goodput.assumptions)
         notes.append(f"goodput: {inputs}; -o json has the sources")
     mode = spec.get("inference", {}).get("mode", "Training")
     table = tuple(row for row in _WORKLOAD_FIGURES if row[0] not in _LEFT_OUT[mode])
@@ -249,14 +250,6 @@ def _status(result: WorkloadResult, workload: Mapping[str, Any]) -> tuple[str, s
     if workload.get("status", {}).get("completionTime"):
         return "Complete", ""
     return ("Waiting", result.waiting) if result.waiting else ("Running", "")
-
-
-def _time(seconds: float) -> str:
-    """Return a time in the unit that a person would choose."""
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{decimal(seconds / size)} {unit}"
-    return f"{decimal(seconds)} s"
 
 
 def _machine_figures(profile: Profile, state: MachineState) -> tuple[Figure, ...]:
