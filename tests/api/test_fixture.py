@@ -13,6 +13,7 @@ import pytest
 
 from support.apiserver import ApiServer, KubectlError
 from support.levels import level_of, required_levels, summary
+from support.processes import child
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -55,15 +56,11 @@ def test_a_killed_test_run_leaves_no_process() -> None:
         "with running_api_server() as server:\n    print(server.folder, flush=True)\n    time.sleep(60)\n"
     )
     argv = [sys.executable, "-c", program, str(TESTS), str(TESTS.parent / "devcluster")]
-    child = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    folder = child.stdout.readline().strip()
-    assert folder
-    assert _users_of(folder)
-    child.kill()
-    child.wait()
-    child.stdout.close()
-    deadline = time.monotonic() + 5
+    with child(argv, stdout=subprocess.PIPE, text=True) as run:
+        folder = run.stdout.readline().strip()
+        assert folder
+        assert _users_of(folder)
+    deadline = time.monotonic() + 20
     while left := _users_of(folder):
         assert time.monotonic() < deadline, left
         time.sleep(0.02)

@@ -21,6 +21,7 @@ from supernode_cabinet.snapshot import Snapshot
 from supernode_dataplane.inputs import load_profile, whole_server_ranks
 from support.deployments import QWEN_COLOCATED, deployment, with_fields
 from support.machines import LLAMA
+from support.processes import child
 
 PROFILE = load_profile("cloudmatrix-384")
 NAME = "cm384"
@@ -197,12 +198,6 @@ def cabinet_process(kubeconfig: Path, log: Path, **environment: str) -> Iterator
         "SUPERNODE_LOG_FORMAT": "text",
         **environment,
     }
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "supernode_cabinet"], env=variables, stdout=output, stderr=output
-        )
-        try:
-            yield CabinetProcess(process, port, log)
-        finally:
-            process.kill()
-            process.wait()
+    argv = [sys.executable, "-m", "supernode_cabinet"]
+    with log.open("wb") as output, child(argv, env=variables, stdout=output, stderr=output) as process:
+        yield CabinetProcess(process, port, log)

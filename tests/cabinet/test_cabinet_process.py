@@ -25,6 +25,7 @@ from cabinet.machines import (
 )
 from cabinet.proxy import proxied
 from support.apiserver import ApiServer
+from support.pace import crowding
 
 pytestmark = pytest.mark.api
 
@@ -90,8 +91,8 @@ def test_a_change_is_published_within_a_second(machine: ApiServer, cabinet: Cabi
     digest = cabinet.json("/v1/machine")["digest"]
     began = time.monotonic()
     _apply(machine, compute_node(0, faults=[{"name": "broken", "die": 3, "code": "80E18402"}]))
-    eventually(lambda: cabinet.json("/v1/machine")["digest"] != digest, "a new digest", 2)
-    assert time.monotonic() - began < 1.5
+    eventually(lambda: cabinet.json("/v1/machine")["digest"] != digest, "a new digest")
+    assert time.monotonic() - began < 1.5 * crowding()
     page = cabinet.get("/metrics")[1]
     assert f'supernode_die_healthy{{supernode="{NAME}",cabinet="0",server="0",die="3"}} 0' in page
     assert 'npu_chip_info_error_code{id="3"' in cabinet.get("/metrics/npu/0")[1]
@@ -143,8 +144,8 @@ def test_without_an_api_server_it_waits_and_says_so_once(tmp_path: Path) -> None
 def test_it_ends_quickly_on_sigterm(cabinet: CabinetProcess) -> None:
     began = time.monotonic()
     cabinet.process.send_signal(signal.SIGTERM)
-    assert cabinet.process.wait(5) == 0
-    assert time.monotonic() - began < 3
+    assert cabinet.process.wait(30) == 0
+    assert time.monotonic() - began < 3 * crowding()
     assert "Traceback" not in cabinet.log.read_text()
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from supernode_cli.main import cli
 from supernode_cli.sweep_points import parse_points
 from supernode_cli.sweep_rows import FIGURES, rows_of
+from support.processes import child
 from support.scenarios import SMALL_DECODE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -232,12 +233,11 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     folder = tmp_path / "t.jsonl.shards"
     (first,) = folder.iterdir()
     before = first.stat().st_mtime_ns
-    with subprocess.Popen([*command, "--shard", "0/1"], stderr=subprocess.DEVNULL) as process:
-        for _ in range(2000):
+    with child([*command, "--shard", "0/1"], stderr=subprocess.DEVNULL) as process:
+        for _ in range(4000):
             if list(folder.glob(".*.part")):
                 break
             time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert len(list(folder.glob(".*.part"))) == 1
     assert [shard for shard in folder.iterdir() if not shard.name.startswith(".")] == [first]

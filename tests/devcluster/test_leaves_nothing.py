@@ -15,6 +15,7 @@ import pytest
 
 import system
 from instance import Instance, find, state_root
+from support.processes import child
 
 CLI = Path(__file__).resolve().parents[2] / "devcluster" / "cluster.py"
 NAME = "leak"
@@ -98,15 +99,13 @@ def test_up_and_down_leave_the_machine_as_it_was(clean: None) -> None:
 
 def test_down_cleans_up_after_an_init_and_an_up_that_were_killed(clean: None) -> None:
     before = picture()
-    starting = subprocess.Popen([sys.executable, str(CLI), "up", "--instance", NAME], stderr=subprocess.PIPE)
     pid = 0
     deadline = time.monotonic() + 60
-    while not pid and time.monotonic() < deadline:
-        instance = find(NAME)
-        pid = system.find_init(instance) if instance else 0
-        time.sleep(0.05)
-    starting.kill()
-    starting.communicate()
+    with child([sys.executable, str(CLI), "up", "--instance", NAME], stderr=subprocess.DEVNULL):
+        while not pid and time.monotonic() < deadline:
+            instance = find(NAME)
+            pid = system.find_init(instance) if instance else 0
+            time.sleep(0.05)
     assert pid
     time.sleep(1)
     os.kill(pid, signal.SIGKILL)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from support.preparing import Preparation
+from support.processes import spawn
 
 
 @contextmanager
@@ -16,9 +16,7 @@ def build(folder: Path, script: str) -> Iterator[tuple[Preparation, Path]]:
     """Yield a build that runs ``script``, and the file that the script makes."""
     made, log = folder / "made", folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, str(made)], stdout=output, stderr=output, start_new_session=True
-        )
+        process = spawn([sys.executable, "-c", script, str(made)], stdout=output, stderr=output, start_new_session=True)
     preparation = Preparation(process, log)
     try:
         yield preparation, made

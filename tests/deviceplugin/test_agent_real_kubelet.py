@@ -17,6 +17,7 @@ import pytest
 
 from instance import state_root
 from support.memory_nodes import DIES, LINKS, compute_node
+from support.processes import spawn
 
 CLI = Path(__file__).resolve().parents[2] / "devcluster" / "cluster.py"
 PREFIX = "agent-test-"
@@ -74,10 +75,9 @@ class Rig:
             "POD_NAMESPACE": "default",
             "POD_NAME": OWN_POD,
         }
+        argv = [sys.executable, "-m", "supernode_deviceplugin"]
         with self.log.open("ab") as log:
-            self.agent = subprocess.Popen(
-                [sys.executable, "-m", "supernode_deviceplugin"], env=environment, stdout=log, stderr=log
-            )
+            self.agent = spawn(argv, env=environment, stdout=log, stderr=log)
 
     def end_agent(self, number: signal.Signals) -> None:
         assert self.agent is not None

@@ -7,7 +7,9 @@ import time
 
 import pytest
 
+from supernode_dataplane.progress import parse_time
 from support.objects import image_of, pod, workload
+from support.pace import crowding
 from support.product import AGENT_NAMESPACE, MACHINE, NAMESPACE, Product
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -32,15 +34,16 @@ def test_a_run_of_a_minute_completes_with_exactly_its_tokens_although_the_operat
     product.kubectl("delete", "snw", "probe", "-n", "default")
     product.apply(workload("minute", 2, tokens=tokens))
     product.wait(lambda: product.rate("minute") > 0, "the run to start", 180)
-    start = time.monotonic()
+    start = product.workload("minute")["status"]["progress"]
     time.sleep(15)
     product.kubectl("delete", "pod", "-n", NAMESPACE, *operator_pods(product), "--force", "--grace-period=0")
     product.wait(lambda: product.workload("minute")["status"].get("completionTime"), "completion", 120)
-    elapsed = time.monotonic() - start
     status = product.workload("minute")["status"]
     assert status["progress"]["tokens"] == tokens
     assert product.condition(product.workload("minute"), "Complete")["status"] == "True"
-    assert 55 <= elapsed <= 90
+    left = (tokens - start["tokens"]) / float(start["tokensPerSecond"])
+    took = (parse_time(status["completionTime"]) - parse_time(start["at"])) / 1e6
+    assert left - 1 <= took <= left + 30  # longer only if a rank was away for a while
     job = ["job", "minute", "-n", "default"]
     product.wait(
         lambda: any(c["type"] == "Complete" for c in product.get(*job)["status"]["conditions"]), "the Job to end", 60
@@ -108,8 +111,11 @@ def test_a_kubelet_that_is_not_ready_stops_the_run_within_two_seconds(product: P
             return any(c["type"] == "Ready" and c["status"] != "True" for c in conditions)
 
         product.wait(not_ready, "the API server to say NotReady", 120)
-        took = product.wait(lambda: product.rate("steady") == 0, "the rate to be 0", 30)
-        assert took < 15  # two seconds, on a machine that does nothing else; api tests hold the operator to three
+        product.wait(lambda: product.rate("steady") == 0, "the rate to be 0", 60)
+        said = product.condition(product.get("node", node), "Ready")["lastTransitionTime"]
+        stopped = product.workload("steady")["status"]["progress"]["at"]
+        took = (parse_time(stopped) - parse_time(said)) / 1e6
+        assert took < (2 + 1) * crowding()  # the API server's moment is of whole seconds, rounded down
     finally:
         product.cluster("start", "kubelet")
     product.wait(lambda: product.rate("steady") > 0, "the run to go on", 120)

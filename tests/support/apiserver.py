@@ -29,6 +29,7 @@ import configs
 import pki
 from daemons import Options, build_plan, server_url
 from instance import Instance
+from support.processes import spawn
 
 __all__ = ["CRDS", "ApiServer", "KubectlError", "missing_binaries", "running_api_server"]
 
@@ -244,10 +245,8 @@ def _instance(folder: Path) -> Instance:
 
 
 def _spawn(argv: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a child that the kernel kills when this process ends, however it ends."""
-    guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     with log.open("ab") as output:
-        return subprocess.Popen([*guard, *argv], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        return spawn(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
 
 def _wait_ready(running: Mapping[str, subprocess.Popen[bytes]], instance: Instance) -> None:

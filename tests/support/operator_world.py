@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from support.apiserver import ApiServer
+from support.processes import spawn
 
 __all__ = ["NAMESPACE", "OperatorProcess", "ScriptedAgent", "World", "free_ports", "wait_for"]
 
@@ -64,11 +64,9 @@ class OperatorProcess:
             "HOME": str(folder),
             **env,
         }
-        guard = ["setpriv", "--pdeathsig", "KILL"] if Path("/usr/bin/setpriv").exists() else []
+        argv = [sys.executable, "-m", "supernode_operator"]
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [*guard, sys.executable, "-m", "supernode_operator"], env=environment, stdout=output, stderr=output
-            )
+            self.process = spawn(argv, env=environment, stdout=output, stderr=output)
 
     def get(self, port: int, path: str) -> tuple[int, str]:
         with contextlib.suppress(OSError):

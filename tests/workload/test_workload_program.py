@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from support.pace import crowding
+from support.processes import spawn
 
 VIEW: dict[str, Any] = {
     "namespace": "default",
@@ -85,7 +86,7 @@ class Program:
             **environment,
         }
         argv = [sys.executable, "-m", "supernode_workload"]
-        self.process = subprocess.Popen(argv, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = spawn(argv, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
