@@ -24,18 +24,50 @@ class Published:
     """Catalogue name and what it does: Training or a mode of inference; or the kind of a kernel."""
     note: str = ""
     given: tuple[tuple[str, Any], ...] = ()
-    """What the spec must say for the figure to be about the same thing: dotted path and value."""
+    """What the spec must say for the figure to be about the same thing: dotted path and value, or a tuple of values of
+    which it must be one; None: nothing. ``cards`` is how many it runs on.
+    """
 
 
-_DECODE: Final = (
+def _plain_pool(role: str, expert: int) -> tuple[tuple[str, Any], ...]:
+    """Return what a pool says of its layout when its experts are spread and nothing else is split."""
+    way = f"inference.{role}"
+    one = dict.fromkeys(("tensor", "expertTensor", "pipeline"), (None, 1))
+    layout = {**one, "expert": expert, "sequence": (None, False)}
+    said = tuple((f"{way}.parallelism.{name}", wanted) for name, wanted in layout.items())
+    return (*said, (f"{way}.microBatches", (None, "auto", "two")), (f"{way}.experts.perDie", None))
+
+
+_AS_PUBLISHED: Final = (
     ("stack", "vendor-tuned"),
     ("inference.inputTokens", 4096),
+    ("inference.precision.weights", (None, "int8")),
+    ("inference.precision.activations", (None, "int8")),
+    ("inference.precision.kvCache", (None, "bf16")),
+    ("inference.precision.head", (None, "bf16")),
+)
+_DECODE: Final = (
+    *_AS_PUBLISHED,
     ("inference.outputTokens", 256),
     ("inference.batch.sequencesPerCard", 96),
-    ("inference.decode.parallelism.expert", 320),
+    *_plain_pool("decode", expert=320),
+    ("inference.decode.experts.redundant", 32),
+    ("inference.decode.experts.sharedRanks", 32),
+    ("inference.decode.experts.imbalancePercent", (None, 100)),
+    ("inference.decode.attentionCorePercent", None),
+    ("inference.decode.split", None),
+    ("inference.speculation.drafts", 1),
+    ("inference.speculation.acceptancePercent", (None, [70])),
+    ("inference.speculation.tokensPerStep", (None, 1.7)),
 )
-_PREFILL: Final = (("stack", "vendor-tuned"), ("inference.inputTokens", 4096))
-_TRAINING: Final = (("stack", "vendor-tuned"),)
+_PREFILL: Final = (
+    *_AS_PUBLISHED,
+    *_plain_pool("prefill", expert=32),
+    ("inference.promptsPerBatch", 2),  # of a die: 16,384 tokens on a card
+    ("inference.prefill.parallelism.context", (None, 1)),
+    ("inference.cache.reusePercent", (None, 0)),
+)
+_TRAINING: Final = (("stack", "vendor-tuned"), ("cards", 384), ("training.mtpLayers", (None, 0)))
 _PRESS: Final = "press on Supernode 384, April to July 2025"
 _PAPER: Final = "arXiv 2506.12708"
 _DEEP_EP: Final = "sgl-project/sgl-kernel-npu, deep_ep README"
@@ -153,13 +185,20 @@ PUBLISHED: Final = (
 def published(
     profile: str, figure: str, model: str | None = None, spec: Mapping[str, Any] | None = None
 ) -> Published | None:
-    """Return the published value of a machine's figure (``model`` None), a workload's or a kernel's with this spec."""
+    """Return the published value of a figure of a machine as it is built in, a workload or a kernel.
+
+    ``model`` None: of the machine. ``spec`` is what runs, with ``cards``; None: not what anybody has published.
+    """
     wanted = (profile, figure, model)
     for entry in PUBLISHED:
-        same = (entry.profile, entry.figure, entry.model) == wanted
-        if same and all(_at(spec or {}, path) == value for path, value in entry.given):
+        same = (entry.profile, entry.figure, entry.model) == wanted and (model is None or spec is not None)
+        if same and all(_is(_at(spec or {}, path), value) for path, value in entry.given):
             return entry
     return None
+
+
+def _is(value: Any, wanted: Any) -> bool:
+    return value in wanted if isinstance(wanted, tuple) else value == wanted
 
 
 def _at(spec: Mapping[str, Any], path: str) -> Any:

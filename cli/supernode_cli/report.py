@@ -18,6 +18,7 @@ from supernode_cli.remaining import remaining
 from supernode_cli.sources import sources_of
 from supernode_cli.steps import Part, memory_parts, step_parts
 from supernode_dataplane.baseline import ratio_to_baseline
+from supernode_dataplane.changed_profile import changes
 from supernode_dataplane.figures import decimal, machine_performance, workload_performance
 from supernode_dataplane.inputs import machine_inputs, solve_inputs
 from supernode_dataplane.profile import Profile, load_profile
@@ -227,8 +228,10 @@ def _workload(
         notes.append(f"goodput: {inputs}; -o json has the sources")
     mode = spec.get("inference", {}).get("mode", "Training")
     table = tuple(row for row in _WORKLOAD_FIGURES if row[0] not in _LEFT_OUT[mode])
-    # What is published is about a healthy machine: with notes on what slows it this is something else.
-    figures = _figures(table, values, profile.name, f"{model} {mode}", {} if result.notes else spec)
+    # What is published is about the machine as it is built and healthy: with notes on what slows it this is another.
+    alike = not result.notes and not changes(profile)
+    compared = {**spec, "cards": result.cards} if alike else None
+    figures = _figures(table, values, profile.name, f"{model} {mode}", compared)
     return WorkloadReport(
         result.key,
         model,
@@ -253,7 +256,20 @@ def _status(result: WorkloadResult, workload: Mapping[str, Any]) -> tuple[str, s
 
 
 def _machine_figures(profile: Profile, state: MachineState) -> tuple[Figure, ...]:
-    return _figures(_MACHINE_FIGURES, machine_performance(state, profile), profile.name, None)
+    figures = _figures(_MACHINE_FIGURES, machine_performance(state, profile), profile.name, None)
+    # What is published is about the machine as it is built, its bandwidth about one whose links are up.
+    built, whole = not changes(profile), _whole(state)
+    return tuple(
+        figure
+        if not figure.published or (built and (whole or figure.key != "busBandwidthTerabytesPerSecond"))
+        else replace(figure, published="", note="")
+        for figure in figures
+    )
+
+
+def _whole(state: MachineState) -> bool:
+    """Whether all links of a machine are up."""
+    return bool(state.devices.port_up.all() and state.fabric.uplink_up.all())
 
 
 def _figures(
