@@ -34,7 +34,19 @@ def scenario_schema() -> dict[str, Any]:
     schema["properties"]["stack"]["anyOf"][0]["enum"] = list(stack_names())
     definitions["ScenarioModel"]["properties"]["name"]["examples"] = list(model_names())
     schema["oneOf"] = [{"required": each} for each in (["model", "training"], ["model", "inference"], ["kernel"])]
+    for owner in (schema, *definitions.values()):
+        for name, field in owner.get("properties", {}).items():
+            owner["properties"][name] = _without_null(field)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _without_null(field: dict[str, Any]) -> dict[str, Any]:
+    """Return a field's schema without null, which the models take and scenarios do not: what is absent is left out."""
+    kinds = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
+    if not kinds or len(kinds) == len(field["anyOf"]):
+        return field
+    rest = {key: value for key, value in field.items() if key not in ("anyOf", "default")}
+    return {**rest, **kinds[0]} if len(kinds) == 1 else {**rest, "anyOf": kinds}
 
 
 def schema_text() -> str:

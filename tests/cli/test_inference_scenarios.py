@@ -242,6 +242,8 @@ def test_the_schema_takes_what_runs_and_refuses_what_is_unknown() -> None:
         altered(inference__decode__paralelism={}),
         altered(inference=...),
         altered(inference__inputTokens=0),
+        altered(inference__batch=None),
+        altered(stack=None),
     ):
         with pytest.raises(ValidationError):
             validator.validate(wrong)
