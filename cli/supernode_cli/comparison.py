@@ -11,20 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from supernode_cli.comparison_layouts import fit_training, fitted_inference, inference_words
 from supernode_cli.defaults import on_machine
 from supernode_cli.evaluation import Evaluation, ScenarioError, dies_in_use, evaluate, parse_scenario
 from supernode_cli.scenario import Scenario
-from supernode_cli.sources import sources_of
+from supernode_cli.sources import machine_sources, sources_of
 from supernode_dataplane.changed_profile import changed_profile
 from supernode_dataplane.errors import ProfileNotFoundError
 from supernode_dataplane.hardware import Format, hardware_of
 from supernode_dataplane.inference_fields import parse_inference
 from supernode_dataplane.machine_defaults import TUNED_STACKS, default_format, default_stack
-from supernode_dataplane.profile import Profile, load_profile, profile_figures, sourced
+from supernode_dataplane.profile import Profile, load_profile, sourced
 from supernode_dataplane.spec import parse_training
 from supernode_dataplane.state import Problem, WorkloadResult
 
@@ -55,6 +55,8 @@ class OperatingPoint:
     layout: str
     changed: tuple[str, ...] = ()
     """What is different from the scenario as written."""
+    figures: Mapping[str, int | float | str] = field(default_factory=dict)
+    """Of the machine, that the scenario gives."""
 
     @property
     def per_card(self) -> float:
@@ -103,7 +105,7 @@ class Comparison:
             "stack": point.stack,
             "layout": point.layout,
             "changed": list(point.changed),
-            "sources": sources_of(point.machine, [point.stack]),
+            "sources": sources_of(point.machine, [point.stack], point.figures),
         }
 
 
@@ -184,7 +186,7 @@ def _point(
     watts, source = None, ""
     if sourced(machine, "rated_kilowatts") and profile.rated_watts:
         watts = profile.rated_watts * result.dies / profile.dies
-        source = profile_figures(machine)["rated_kilowatts"]["source"]
+        source = machine_sources(machine, scenario.machine.figures)["ratedKilowatts"]["source"]
     return OperatingPoint(
         machine=machine,
         tokens_per_second=result.tokens_per_second,
@@ -200,6 +202,7 @@ def _point(
         stack=scenario.stack or default_stack(profile),
         layout=layout,
         changed=changed,
+        figures=scenario.machine.figures,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from supernode_cli.comparison import compare
 from supernode_cli.evaluation import Evaluation, evaluate
 from supernode_cli.sources import machine_sources
 from support.deployments import MODES, R1_DECODE
@@ -47,6 +48,19 @@ def test_the_power_of_a_larger_machine_is_above_that_of_its_parts() -> None:
     found, small = evaluate(decode(servers=96)), evaluate(decode())
     assert found.state.power_watts > found.state.devices.power_watts.sum()
     assert found.state.power_watts / small.state.power_watts > 1.6
+
+
+def test_a_comparison_says_that_a_changed_power_is_the_scenarios() -> None:
+    grown, other = compare(decode(servers=96), ["cloudmatrix-384", "h100-cluster"])
+    assert grown.point is not None
+    assert other.point is not None
+    assert grown.point.rated_source.startswith("in proportion to machine.figures of the scenario")
+    assert grown.to_json()["sources"]["machine"]["servers"]["status"] == "scenario"
+    assert other.point.rated_source.startswith("vendor data sheet")
+    (stock,) = compare(decode(), ["cloudmatrix-384"])
+    assert stock.point is not None
+    # Of twice the machine half: as much, and for more switch ports between them nearly no more.
+    assert grown.point.rated_watts == pytest.approx(stock.point.rated_watts, rel=0.05)
 
 
 @pytest.mark.parametrize(
