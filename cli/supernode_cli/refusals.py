@@ -80,28 +80,30 @@ def _of_entry(kinds: tuple[_Kind, ...], owner: Mapping[Any, Any], key: Any, at: 
         if _is_model(kind.type):
             fields = _fields(kind.type)
             if key not in fields:
-                return _unknown(key, fields, at)
+                return _unknown(key, owner[key], fields, at)
             if owner[key] is None and key in _required(kind.type):
                 return ScenarioError(_path((*at, key)), f"is null: give {_wanted(fields[key])}")
             return _problem(fields[key], owner[key], (*at, key))
     return None
 
 
-def _unknown(key: Any, fields: Mapping[str, Any], at: Place) -> ScenarioError:
+def _unknown(key: Any, value: Any, fields: Mapping[str, Any], at: Place) -> ScenarioError:
     """Return the error of a key that is not known at a place: the one that is meant, or where it belongs."""
     name = str(key)
     near = wording.nearest(name, fields)
-    hint = f"did you mean {near}? " if near else _elsewhere(name)
+    hint = f"did you mean {near}? " if near else _elsewhere(name, value)
     here = f"nown here are {', '.join(sorted(fields))}"
     return ScenarioError("", f"unknown field {_path((*at, name))}: {hint}{'K' if hint else 'k'}{here}")
 
 
-def _elsewhere(name: str) -> str:
-    """Return where a scenario has a field of this name, as a sentence; empty where it has none."""
+def _elsewhere(name: str, value: Any) -> str:
+    """Return where a scenario has a field of this name for such a value, as a sentence; empty where it has none."""
     from supernode_cli.scenario import Scenario  # late: its own modules are checked with this one
 
-    places = [path for path in field_paths(Scenario) if path[-1] == name]
-    shown = " or ".join(_path(path) for path in places[:3])
+    paths = set(field_paths(Scenario))
+    above = {path[:-1] for path in paths}
+    places = [path for path in paths if path[-1] == name and (path in above) == isinstance(value, Mapping)]
+    shown = " or ".join(_path(path) for path in sorted(places, key=lambda path: (len(path), path))[:3])
     return f"there is {shown}. " if places else ""
 
 

@@ -3,7 +3,7 @@
     fp8                        weights and activations fp8 (per block of weights or per tensor)
     w8a8_int8                  weights and activations int8
     awq, gptq                  weights int4 or int8 as ``bits`` says, activations bf16
-    compressed-tensors         one group: weights int4, int8 or fp8; activations as given, else bf16; caches as given
+    compressed-tensors         groups of one format: weights int4, int8 or fp8; activations, caches as given, else bf16
 
 Scales and zero points are left out: at most a thirtieth of the weights. Training computes in BF16, whatever the format
 of a checkpoint. Anything else is refused by its name, and so is a list of layers left out that takes more than heads,
@@ -81,18 +81,28 @@ def read_quantization(given: Any) -> Quantization:
 
 def _compressed(given: Mapping[str, Any]) -> Quantization:
     groups = given.get("config_groups")
-    if not isinstance(groups, Mapping) or len(groups) != 1:
-        raise InvalidModelError(f"{_PATH}.config_groups must have one group: more than one format is not modelled")
-    ((name, group),) = groups.items()
-    path = f"{_PATH}.config_groups.{str(name)[:40]}"
+    if not isinstance(groups, Mapping) or not groups:
+        raise InvalidModelError(f"{_PATH}.config_groups must be an object with a group of layers at least")
+    cache = given.get("kv_cache_scheme")
+    kv_cache = None if cache is None else _eight(cache, f"{_PATH}.kv_cache_scheme")
+    found = [_group(group, f"{_PATH}.config_groups.{str(name)[:40]}", kv_cache) for name, group in groups.items()]
+    if len(set(found)) > 1:
+        said = ", ".join(f"{str(name)[:40]} {kind.weights}" for name, kind in zip(groups, found, strict=True))
+        raise InvalidModelError(
+            f"{_PATH}.config_groups must have one format ({said[:200]}): weights of several formats are not modelled; "
+            "leave quantization_config out and give inference.precision that of most weights"
+        )
+    return found[0]
+
+
+def _group(group: Any, path: str, kv_cache: Format | None) -> Quantization:
     if not isinstance(group, Mapping):
         raise InvalidModelError(f"{path} must be an object with weights")
-    weights, activations = group.get("weights"), group.get("input_activations")
-    cache = given.get("kv_cache_scheme")
+    activations = group.get("input_activations")
     return Quantization(
-        _number(weights, f"{path}.weights"),
+        _number(group.get("weights"), f"{path}.weights"),
         "bf16" if activations is None else _eight(activations, f"{path}.input_activations"),
-        None if cache is None else _eight(cache, f"{_PATH}.kv_cache_scheme"),
+        kv_cache,
     )
 
 

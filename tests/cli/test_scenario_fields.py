@@ -77,7 +77,8 @@ def served(tmp_path: Path, scenario: Any, *flags: str) -> dict[str, Any]:
             "weights": {"num_bits": 8, "type": "int"}, "input_activations": {"num_bits": 8, "type": "int"}}}},
          ("int8", "int8", "bf16", "bf16")),
         ({"quant_method": "compressed-tensors", "kv_cache_scheme": {"num_bits": 8, "type": "float"},
-          "config_groups": {"a": {"weights": {"num_bits": 4, "type": "int"}, "input_activations": None}}},
+          "config_groups": {"a": {"weights": {"num_bits": 4, "type": "int"}, "input_activations": None},
+                            "b": {"weights": {"num_bits": 4, "type": "int"}}}},
          ("int4", "bf16", "fp8", "bf16")),
     ],
 )  # fmt: skip

@@ -79,7 +79,22 @@ def test_an_unknown_name_lists_near_ones():
             {"quantization_config": {"quant_method": "fp8", "ignored_layers": ["re:.*self_attn.*"]}},
             "leaves large weights in another format",
         ),
-        ({"quantization_config": {"quant_method": "compressed-tensors"}}, "config_groups must have one group"),
+        (
+            {"quantization_config": {"quant_method": "compressed-tensors"}},
+            "config_groups must be an object with a group",
+        ),
+        (
+            {
+                "quantization_config": {
+                    "quant_method": "compressed-tensors",
+                    "config_groups": {
+                        "experts": {"weights": {"num_bits": 4, "type": "int"}},
+                        "attention": {"weights": {"num_bits": 8, "type": "int"}},
+                    },
+                }
+            },
+            "config_groups must have one format (experts int4, attention int8): weights of several formats are not",
+        ),
         ({"quantization_config": "fp8"}, "quantization_config must be an object"),
         ({"num_nextn_predict_layers": 1}, "num_nextn_predict_layers is not understood for model_type llama"),
         ({"moe_intermediate_size": 768}, "moe_intermediate_size is not understood for model_type llama"),
