@@ -13,6 +13,7 @@ from supernode_cli.completion import time_words
 from supernode_cli.defaults import stack_words
 from supernode_cli.evaluation import Evaluation
 from supernode_cli.goodput import Assumption, TrainingGoodput, training_goodput
+from supernode_cli.idle_figures import idle_figures
 from supernode_cli.published import published
 from supernode_cli.remaining import remaining
 from supernode_cli.sources import sources_of
@@ -199,7 +200,7 @@ def report_evaluation(evaluation: Evaluation) -> Report:
     reliability = evaluation.scenario.reliability
     goodput = training_goodput(evaluation.result, reliability) if evaluation.scenario.training is not None else None
     workload = _workload(profile, evaluation.result, evaluation.workload, stack=words, goodput=goodput)
-    workload = replace(workload, notes=(*workload.notes, *evaluation.notes))
+    workload = replace(workload, notes=(*workload.notes, *evaluation.notes, *idle_figures(evaluation)))
     sources = sources_of(profile.name, [evaluation.workload["spec"]["stack"]], evaluation.scenario.machine.figures)
     return Report(machine, (workload,), state.digest, state.version, sources=sources)
 

@@ -139,3 +139,25 @@ def test_every_field_has_an_effect_or_is_refused_or_is_told(name: str) -> None:
                 break
     one_anyhow = {"inference.decode.microBatches"} if name == "colocated" else set()
     assert silent <= HARMLESS | one_anyhow, silent
+
+
+def notes_on_figures(**figures: Any) -> list[str]:
+    (workload,) = report_evaluation(evaluate(decode(**figures))).workloads
+    return [note for note in workload.notes if "machine.figures" in note]
+
+
+def test_a_figure_that_changes_nothing_is_noted() -> None:
+    assert notes_on_figures(rdmaGigabytesPerSecond=50, portGigabytesPerSecond=14) == [
+        "machine.figures.rdmaGigabytesPerSecond changes nothing here"
+    ]
+    assert notes_on_figures(rdmaGigabytesPerSecond=50, cpuWatts=250) == [
+        "machine.figures.rdmaGigabytesPerSecond, machine.figures.cpuWatts each change nothing here"
+    ]
+    assert notes_on_figures(cpuWatts=300) == []
+
+
+def test_a_figure_without_which_nothing_runs_has_an_effect() -> None:
+    larger = changed(decode(hbmGibibytesPerDie=128), inference__batch__sequencesPerCard=400)
+    assert refused(changed(larger, machine__figures={})).startswith("inference.decode: ")
+    (workload,) = report_evaluation(evaluate(larger)).workloads
+    assert not [note for note in workload.notes if "machine.figures" in note]
