@@ -17,15 +17,22 @@ if TYPE_CHECKING:
 __all__ = ["plan"]
 
 _PHASES = ("decode", "prefill", "disaggregated", "training")
+_DECODING, _SERVING = ("decode", "disaggregated"), ("decode", "prefill", "disaggregated")
 _ONLY = (
-    ("tpot_ms", ("decode", "disaggregated")),
+    ("tpot_ms", _DECODING),
     ("ttft_ms", ("prefill", "disaggregated")),
-    ("batch", ("decode", "prefill", "disaggregated")),
-    ("memory_fraction", ("decode", "prefill", "disaggregated")),
-    ("weights", ("decode", "prefill", "disaggregated")),
+    ("batch", _SERVING),
+    ("memory_fraction", _SERVING),
+    ("weights", _SERVING),
+    ("input_tokens", _SERVING),
+    ("output_tokens", _DECODING),
+    ("drafts", _DECODING),
+    ("accepted", _DECODING),
+    ("sequence_length", ("training",)),
+    ("global_batch_size", ("training",)),
 )
 """Options that not every phase has."""
-_TIMES = ("tpot_ms", "ttft_ms", "tokens_per_second", "batch")
+_NUMBERS = ("tpot_ms", "ttft_ms", "tokens_per_second", "batch", "memory_fraction", "accepted")
 
 
 @click.command()
@@ -71,7 +78,9 @@ _TIMES = ("tpot_ms", "ttft_ms", "tokens_per_second", "batch")
 )
 def plan(phase: str, output: str, top: int, **wanted: Any) -> None:
     """Find the best legal layout of PHASE, with the memory arithmetic of what does not fit."""
-    _check(phase, wanted)
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    _check(phase, wanted, {name for name in wanted if context.get_parameter_source(name) is not default})
     from supernode_cli.plan_rows import planned
     from supernode_dataplane.errors import DataplaneError
 
@@ -89,14 +98,14 @@ def plan(phase: str, output: str, top: int, **wanted: Any) -> None:
         _print(phase, wanted, found)
 
 
-def _check(phase: str, wanted: dict[str, Any]) -> None:
-    """Refuse limits that are no numbers, and options that the phase does not have."""
-    for name in _TIMES:
+def _check(phase: str, wanted: dict[str, Any], given: set[str]) -> None:
+    """Refuse what is no number, and options given that the phase does not have."""
+    for name in _NUMBERS:
         limit = wanted[name]
         if limit is not None and not math.isfinite(limit):
             raise CliError(f"plan: {_flag(name)} must be a number, not {limit}")
     for name, phases in _ONLY:
-        if wanted[name] is not None and phase not in phases:
+        if name in given and phase not in phases:
             said = " and ".join(phases)
             raise CliError(f"plan: {_flag(name)} is an option of {said}, not of {phase}: leave it out")
     if wanted["objective"] == "latency" and phase == "training":
@@ -108,7 +117,7 @@ def _check(phase: str, wanted: dict[str, Any]) -> None:
 
 
 def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return "--input" if name == "input_tokens" else f"--{name.replace('_', '-')}"
 
 
 def _why(rejected: list[dict[str, Any]]) -> str:

@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from supernode_cli.evaluation import ScenarioError, evaluate
+from supernode_cli.main import cli
 from supernode_cli.refusals import field_paths
 from supernode_cli.report import report_evaluation
 from supernode_cli.scenario import Scenario
@@ -161,3 +163,28 @@ def test_a_figure_without_which_nothing_runs_has_an_effect() -> None:
     assert refused(changed(larger, machine__figures={})).startswith("inference.decode: ")
     (workload,) = report_evaluation(evaluate(larger)).workloads
     assert not [note for note in workload.notes if "machine.figures" in note]
+
+
+@pytest.mark.parametrize(
+    ("phase", "flags", "error"),
+    [
+        (
+            "prefill",
+            ["--drafts", "1"],
+            "--drafts is an option of decode and disaggregated, not of prefill: leave it out",
+        ),
+        ("prefill", ["--output-tokens", "256"], "--output-tokens is an option of decode and disaggregated, not of pre"),
+        ("training", ["--input", "4096"], "--input is an option of decode and prefill and disaggregated, not of train"),
+        (
+            "decode",
+            ["--sequence-length", "4096"],
+            "--sequence-length is an option of training, not of decode: leave it",
+        ),
+        ("decode", ["--drafts", "1", "--accepted", "nan"], "--accepted must be a number, not nan"),
+        ("decode", ["--memory-fraction", "nan"], "--memory-fraction must be a number, not nan"),
+    ],
+)
+def test_an_option_that_a_plan_does_not_use_is_refused(phase: str, flags: list[str], error: str) -> None:
+    result = CliRunner().invoke(cli, ["plan", phase, "--model", "deepseek-r1", "--cards", "32", *flags])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: plan: {error}")
