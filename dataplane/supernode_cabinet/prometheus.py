@@ -75,10 +75,12 @@ def _render_row(parts: list[str], snapshot: Snapshot, row: Row, openmetrics: boo
         return
     parts.append(_head(row, openmetrics))
     values = row.read(snapshot).tolist()
+    # Joined row by row: a page's lines, all at once, would cost its size three times over.
     if row.integer:
-        parts.extend(f"{name}{{{label}}} {int(value)}\n" for label, value in zip(labels, values, strict=True))
+        lines = (f"{name}{{{label}}} {int(value)}\n" for label, value in zip(labels, values, strict=True))
     else:
-        parts.extend(f"{name}{{{label}}} {value:.9g}\n" for label, value in zip(labels, values, strict=True))
+        lines = (f"{name}{{{label}}} {value:.9g}\n" for label, value in zip(labels, values, strict=True))
+    parts.append("".join(lines))
 
 
 def _head(row: Row, openmetrics: bool) -> str:

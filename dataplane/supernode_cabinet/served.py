@@ -65,21 +65,21 @@ class _Series:
         rate = Fraction(self.workload.requests_per_second)
         return self.begun + rate * Fraction(max(now - self.since, 0), _NANOSECONDS)
 
-    def values(self, row: HistogramRow, now: int) -> tuple[list[int], float]:
-        """Return counts by bucket, and the sum."""
+    def values(self, row: HistogramRow, whole: int) -> tuple[list[int], float]:
+        """Return counts by bucket, and the sum, with so many whole requests under the present rate."""
         counts = list(self.counts.get(row, [0] * (len(row.bounds) + 1)))
         total, seconds = self.sums.get(row, 0.0), row.seconds(self.workload)
         if seconds > 0:
-            whole = int(self.done(now))
             counts[bisect_left(row.bounds, seconds)] += whole
             total += whole * seconds
         return counts, total
 
     def go_on(self, workload: ServedWorkload, now: int) -> None:
         """Keep what was done until now, and go on at another rate."""
+        done = self.done(now)
         for row in HISTOGRAMS:
-            self.counts[row], self.sums[row] = self.values(row, now)
-        self.begun = self.done(now) % 1
+            self.counts[row], self.sums[row] = self.values(row, int(done))
+        self.begun = done % 1
         self.workload, self.since = workload, now
 
 
@@ -111,10 +111,11 @@ class Served:
     def read(self, now: int) -> list[Histogram]:
         """Return every series at a moment, all of one metric together."""
         with self._lock:
+            done = [(series, int(series.done(now))) for series in self._series.values()]
             return [
-                Histogram(row, series.labels, series.attributes, series.start, tuple(values[0]), values[1])
+                Histogram(row, one.labels, one.attributes, one.start, tuple(counts), total)
                 for row in HISTOGRAMS
-                for series in self._series.values()
-                if series.workload.mode != row.left_out
-                for values in [series.values(row, now)]
+                for one, whole in done
+                if one.workload.mode != row.left_out
+                for counts, total in [one.values(row, whole)]
             ]
