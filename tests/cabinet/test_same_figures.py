@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -180,7 +180,7 @@ def published() -> tuple[str, list[Any]]:
     return text, [messages.ExportMetricsServiceRequest.FromString(raw) for raw in requests]
 
 
-def _shown(name: str, samples: list[tuple[Mapping[str, Any], float]], metric: Metric, labels: list[str]) -> Any:
+def _shown(name: str, samples: Sequence[tuple[Mapping[str, Any], float]], metric: Metric, labels: list[str]) -> Any:
     """Return a figure by workload, or of the machine, in the unit of the status."""
     values = {"/".join(str(place[label]) for label in labels): value / metric.factor for place, value in samples}
     assert len(values) == len(samples), name
