@@ -107,7 +107,7 @@ def _elsewhere(name: str, value: Any) -> str:
     return f"there is {shown}. " if places else ""
 
 
-def field_paths(model: type[BaseModel], at: Place = ()) -> Iterator[Place]:
+def field_paths(model: type[BaseModel], at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the path of every field of a model by its names in a file, those of lists' entries left out."""
     for key, kinds in _fields(model).items():
         yield (*at, key)
