@@ -27,7 +27,7 @@ from supernode_dataplane.training import plan_training, training_step
 
 __all__ = ["constants_of", "deployment_error_percent", "half_width", "leave_one_out", "training_error_percent"]
 
-_NORMAL: Final = 1.645
+NORMAL_90: Final = 1.645
 _STUDENT: Final = (6.31, 2.92, 2.35, 2.13, 2.02, 1.94, 1.89, 1.86, 1.83, 1.81, 1.80, 1.78, 1.77, 1.76, 1.75)
 """Two-sided 90 % quantiles for 1, 2, ... degrees of freedom."""
 _TRAINING: Final = frozenset(
@@ -56,7 +56,7 @@ _EXPERTS_ONLY: Final = frozenset(
         "expert_imbalance",
     }
 )
-_CLASSES: Final = {"Prefill": "P", "Decode": "D", "Colocated": "S", "Disaggregated": "S"}
+ROW_CLASSES: Final = {"Prefill": "P", "Decode": "D", "Colocated": "S", "Disaggregated": "S"}
 
 
 @cache
@@ -88,7 +88,7 @@ def half_width(
         if moved > 0 and math.isfinite(moved):
             variance += math.log(moved / centre) ** 2
     student = _STUDENT[min(max(count - 1, 1), len(_STUDENT)) - 1]
-    return math.hypot(_NORMAL * math.sqrt(variance), student * error)
+    return math.hypot(NORMAL_90 * math.sqrt(variance), student * error)
 
 
 def constants_of(stack: Stack, *, training: bool, experts: bool = True) -> frozenset[str]:
@@ -129,4 +129,4 @@ def deployment_error_percent(deployment: Deployment) -> float:
 
     stack = load_stack(deployment.plan.stack)
     names = constants_of(stack, training=False, experts=deployment.plan.model.is_moe)
-    return 100.0 * half_width(rate, stack, _CLASSES[deployment.plan.mode], names)
+    return 100.0 * half_width(rate, stack, ROW_CLASSES[deployment.plan.mode], names)

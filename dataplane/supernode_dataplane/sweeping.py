@@ -27,7 +27,7 @@ from supernode_dataplane.deployment_plan import (
     memory_problem,
     pool_capacity,
 )
-from supernode_dataplane.expected_error import _CLASSES, _NORMAL, constants_of, half_width
+from supernode_dataplane.expected_error import NORMAL_90, ROW_CLASSES, constants_of, half_width
 from supernode_dataplane.fabric import Fabric, build_fabric, cpu_share
 from supernode_dataplane.hardware import hardware_of
 from supernode_dataplane.inference import inference_point
@@ -174,8 +174,8 @@ def deployment_error_percents(deployment: Deployment) -> FloatArray:
         np.divide(moved, centre, out=ratio, where=usable & (moved > 0) & np.isfinite(moved))
         variance += np.log(ratio) ** 2
     # Of what depends on no constant only what the form of the model misses is left.
-    missed = half_width(lambda _: 1.0, stack, _CLASSES[deployment.plan.mode], names)
-    return np.where(usable, 100.0 * np.hypot(_NORMAL * np.sqrt(variance), missed), 0.0)
+    missed = half_width(lambda _: 1.0, stack, ROW_CLASSES[deployment.plan.mode], names)
+    return np.where(usable, 100.0 * np.hypot(NORMAL_90 * np.sqrt(variance), missed), 0.0)
 
 
 def _fits(deployment: Deployment, points: int) -> BoolArray:
