@@ -58,7 +58,7 @@ def _pods(product: Product) -> Iterator[Row]:
 
     def running() -> bool:
         pods = product.get("pods", "-l", f"supernode.io/workload={WORKLOAD}")["items"]
-        return sum(p["status"]["phase"] == "Running" for p in pods) == 48
+        return [p["status"]["phase"] for p in pods] == ["Running"] * 48
 
     product.wait(running, "48 pods", 120)
     yield Row("48 pods of 16 dies and 112 links applied -> all Running", time.monotonic() - start, "s", 15, "kubectl")

@@ -123,8 +123,8 @@ def _ours() -> tuple[float, float, float]:
     inputs = first.inputs
     deployment = linked_deployment(inputs.profile, inputs.compute_nodes, inputs.workloads[0])
     assert deployment is not None
-    points = [_processor(lambda b=batch: inference_point(inference_spec(deployment, float(b)))) for batch in range(300)]  # type: ignore[misc]
-    scenarios = [_processor(lambda b=batch: scenario(b)) for batch in range(65, 65 + _RUNS)]  # type: ignore[misc]
+    points = [_processor(lambda b=batch: inference_point(inference_spec(deployment, float(b)))) for batch in range(300)]
+    scenarios = [_processor(lambda b=batch: scenario(b)) for batch in range(65, 65 + _RUNS)]
     return statistics.median(points), statistics.median(scenarios), first.result.tpot_seconds
 
 

@@ -105,7 +105,7 @@ def pytest_unconfigure() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Count outcomes by level."""
-    report: pytest.TestReport = yield  # type: ignore[assignment]
+    report: pytest.TestReport = yield
     if report.when == "call" or report.outcome != "passed":
         _outcomes[item.stash.get(_level, "pure")][report.outcome] += 1
     return report  # type: ignore[return-value]

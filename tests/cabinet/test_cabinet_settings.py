@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_the_ordinal_is_the_end_of_the_pods_name() -> None:
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://m:1"}, True),
     ],
 )
-def test_otlp_is_on_when_an_endpoint_is_set_and_nothing_turns_it_off(more: dict[str, str], wanted: bool) -> None:
+def test_otlp_is_on_when_an_endpoint_is_set_and_nothing_turns_it_off(more: dict[str, Any], wanted: bool) -> None:
     assert settings(**{**ENDPOINT, **more}).otlp is wanted
 
 

@@ -79,7 +79,7 @@ def test_the_image_without_docker_is_made_of_the_same_parts() -> None:
 
 
 def kind_config() -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "kind-config.yaml").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return yaml.safe_load((ROOT / "kind-config.yaml").read_text(encoding="utf-8"))
 
 
 def test_kind_has_one_worker_that_the_example_selects() -> None:

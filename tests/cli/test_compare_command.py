@@ -120,7 +120,8 @@ def test_every_mode_finds_a_layout_in_a_rack_of_72(mode: str) -> None:
 
 
 def test_a_batch_that_no_layout_holds_becomes_the_best_one_and_the_row_says_so() -> None:
-    document = {"machine": {"nodes": 1}, "model": {"name": "qwen3-32b"}, "inference": {**DECODE["inference"]}}
+    document = {**DECODE, "machine": {"nodes": 1}, "model": {"name": "qwen3-32b"}}
+    document["inference"] = {**DECODE["inference"]}
     document["inference"]["batch"] = {"sequencesPerCard": 120}
     document["inference"]["decode"] = {"parallelism": {"tensor": 2}}
     assert operating_point(document, "cloudmatrix-384").changed == ()

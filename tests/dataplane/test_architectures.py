@@ -165,7 +165,7 @@ def test_the_causal_mean_is_the_mean_over_positions(name: str):
     length = 6000
     for group in load_model(name).kinds:
         attention = group.attention
-        mean = attention.prefill_core_flops(np.arange(length) + 0.5).mean()
+        mean = attention.prefill_core_flops(np.arange(length, dtype=np.float64) + 0.5).mean()
         assert attention.causal_core_flops(float(length)) == pytest.approx(mean, rel=2e-3)
 
 

@@ -52,7 +52,7 @@ BAD_LAYOUTS = [
 
 
 @pytest.mark.parametrize(("layout", "dies", "words"), BAD_LAYOUTS)
-def test_a_split_that_cannot_be_is_refused_with_the_arithmetic(layout: dict[str, int], dies: int, words: str):
+def test_a_split_that_cannot_be_is_refused_with_the_arithmetic(layout: dict[str, Any], dies: int, words: str):
     problem = check(dies=dies, **layout)
     assert problem is not None
     assert problem.reason == "InvalidParallelism"

@@ -129,17 +129,18 @@ IMPOSSIBLE = [
 
 @pytest.mark.parametrize(("kind", "place", "part", "words"), IMPOSSIBLE)
 def test_what_the_machine_does_not_have_cannot_fail(kind, place, part, words):
-    good = (0,) * len(place)
+    failed: dict[str, Any] = {kind: ((0,) * len(place), place)}
     with pytest.raises(ImpossibleFailureError, match=words) as caught:
-        failed_servers(CM, Failures(**{kind: (good, place)}))
+        failed_servers(CM, Failures(**failed))
     assert (caught.value.kind, caught.value.index, caught.value.part) == (kind, 1, part)
 
 
 @pytest.mark.parametrize("kind", ["planes", "l1", "uplinks", "l2", "l1_optics", "l2_optics"])
 def test_a_meshed_machine_says_what_can_fail_in_it_instead(kind):
     size = len(next(place for name, place, _, _ in IMPOSSIBLE if name == kind))
+    failed: dict[str, Any] = {kind: ((0,) * size,)}
     with pytest.raises(ImpossibleFailureError, match="meshed; name dies") as caught:
-        failed_servers(load_profile("atlas-a2-cluster"), Failures(**{kind: ((0,) * size,)}))
+        failed_servers(load_profile("atlas-a2-cluster"), Failures(**failed))
     assert caught.value.index is None
 
 

@@ -51,7 +51,7 @@ def test_the_digest_does_not_depend_on_the_order_of_anything():
 
 def _set(value: Any, *path: Any) -> Any:
     def change(objects: tuple[Any, ...]) -> None:
-        target = objects
+        target: Any = objects
         for key in path[:-1]:
             target = target[key]
         target[path[-1]] = value
@@ -148,15 +148,15 @@ def test_a_broken_part_is_left_out_with_a_note_and_the_rest_counts(part: Any, wo
 
 
 def test_ranks_without_a_number_or_named_twice_are_left_out_with_a_note():
-    ranks = ranks_of_parts([[(0, "0-7")], [(0, "8-15")]])
+    ranks: Any = [*ranks_of_parts([[(0, "0-7")], [(0, "8-15")]]), {"rank": "x"}, 7]
     ranks[1]["rank"] = 0
-    result = only(run(workload("a", ranks=[*ranks, {"rank": "x"}, 7], base=SMALL)))
+    result = only(run(workload("a", ranks=ranks, base=SMALL)))
     assert result.dies == 8
     assert len(result.notes) == 3
 
 
 def test_faults_that_name_nothing_are_passed_over():
-    faults = [
+    faults: list[Any] = [
         {},
         {"die": "x"},
         {"die": 99},

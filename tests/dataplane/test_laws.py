@@ -56,13 +56,13 @@ MOE_LAYOUTS = st.sampled_from(
     ]
 )  # fmt: skip
 """Of 32 dies, for a model with experts."""
-EVERY = LAYOUTS.map(lambda degrees: dict(zip(("tensor", "pipeline", "virtualPipeline"), degrees, strict=True)))
-EVERY = EVERY.map(lambda degrees: ("dense", degrees)) | MOE_LAYOUTS.map(lambda degrees: ("moe", degrees))
+DENSE = LAYOUTS.map(lambda degrees: dict(zip(("tensor", "pipeline", "virtualPipeline"), degrees, strict=True)))
+EVERY = DENSE.map(lambda degrees: ("dense", degrees)) | MOE_LAYOUTS.map(lambda degrees: ("moe", degrees))
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def solved(
-    ranks: list[dict[str, Any]], layout: tuple[str, dict[str, int]], faults: dict[int, list[dict[str, Any]]]
+    ranks: list[dict[str, Any]], layout: tuple[str, dict[str, Any]], faults: dict[int, list[dict[str, Any]]]
 ) -> MachineState:
     kind, degrees = layout
     base = {**SMALL, "training": {**SMALL["training"], "globalBatchSize": 64}} if kind == "dense" else SMALL_MOE

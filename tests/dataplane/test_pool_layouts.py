@@ -332,11 +332,11 @@ def test_a_slower_context_cache_delays_the_first_token() -> None:
 
 def test_slower_links_between_servers_slow_what_stages_and_rings_hand_on() -> None:
     piped, ring = pool(QWEN, dies=64, tensor=4, pipeline=16), pool(QWEN, dies=64, tensor=4, context=16)
-    slow = {"hardware": piped.hardware.scaled(pod=1e-3)}
-    fast, late = (decode_phase(one, 64.0, 4000.0) for one in (piped, replace(piped, **slow)))
+    slow = piped.hardware.scaled(pod=1e-3)
+    fast, late = (decode_phase(one, 64.0, 4000.0) for one in (piped, replace(piped, hardware=slow)))
     assert late.seconds > fast.seconds
     assert late.breakdown["bubble"] > fast.breakdown["bubble"]
-    hidden, shown = (prompt_phase(one, 32_000.0, 16_000.0).step for one in (ring, replace(ring, **slow)))
+    hidden, shown = (prompt_phase(one, 32_000.0, 16_000.0).step for one in (ring, replace(ring, hardware=slow)))
     assert shown.breakdown["ring"] > hidden.breakdown["ring"] >= 0
     assert shown.seconds - hidden.seconds == pytest.approx(shown.breakdown["ring"] - hidden.breakdown["ring"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,14 @@ def test_training_and_decode_are_those_of_the_model():
 
 def test_the_verdict_names_the_first_reading_that_agrees():
     one, other = Reading("one way", 10.0), Reading("another", 20.0)
-    parts = {"id": "x", "subject": "s", "unit": "x", "source": "nobody", "definition": "So.", "tolerance": 0.1}
+    parts: dict[str, Any] = {
+        "id": "x",
+        "subject": "s",
+        "unit": "x",
+        "source": "nobody",
+        "definition": "So.",
+        "tolerance": 0.1,
+    }
     for published, verdict in ((10.5, "holds"), (19.0, "holds by another definition"), (30.0, "does not hold")):
         claim = Claim(readings=(one, other), published=(published, published), **parts)
         assert claim.verdict == verdict

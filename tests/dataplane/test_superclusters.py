@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ LLAMA = load_model("llama-3.1-405b")
 WHOLE = tuple(range(48))
 
 
-def fabric(supernodes: int = 4, oversubscription: int = 1, **faults: tuple[tuple[int, ...], ...]) -> ClusterFabric:
+def fabric(supernodes: int = 4, oversubscription: int = 1, **faults: Any) -> ClusterFabric:
     cluster = Supercluster(profile=CM, supernodes=supernodes, oversubscription=oversubscription)
     return build_cluster_fabric(cluster, ClusterFaults(**faults))
 

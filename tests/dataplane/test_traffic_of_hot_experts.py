@@ -33,7 +33,7 @@ def decode(percent: int) -> MachineState:
     return run(deployment("a", range(20), base))
 
 
-def training(percent: int, expert: int = 8, **parallelism: int) -> MachineState:
+def training(percent: int, expert: int = 8, **parallelism: Any) -> MachineState:
     base = {**SMALL_MOE, "training": {**SMALL_MOE["training"], "expertImbalance": percent / 100}}
     return run(workload("a", range(2), base, expert=expert, **parallelism))
 

@@ -68,7 +68,7 @@ class World:
         assert self._task is not None
         assert self.agent is not None
         for registration in self.agent.registrations.values():
-            registration.close = _nothing  # type: ignore[method-assign]
+            registration.close = _nothing  # type: ignore[method-assign, assignment]
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task

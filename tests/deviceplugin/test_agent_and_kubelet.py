@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import time
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -175,7 +176,7 @@ async def test_many_streams_all_get_every_change(world):
     await world.up(16, 112)
     path = world.kubelet.folder / world.kubelet.plugins[DIES].endpoint
     async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
-        streams = [api_pb2_grpc.DevicePluginStub(channel).ListAndWatch(api_pb2.Empty()) for _ in range(20)]
+        streams: list[Any] = [api_pb2_grpc.DevicePluginStub(channel).ListAndWatch(api_pb2.Empty()) for _ in range(20)]
         assert {len((await s.read()).devices) for s in streams} == {16}
         world.nodes.change("cm384-00", faults=[{"name": "a", "die": 0}])
         for stream in streams:

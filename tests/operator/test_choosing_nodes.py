@@ -23,7 +23,7 @@ def node(name: str, capacity: dict[str, str] | None = None, ready: str = "True",
     return {"metadata": meta, "status": status}
 
 
-def label(name: str) -> dict[str, str]:
+def label(name: str) -> dict[str, Any]:
     return {"supernode.io/supernode": name}
 
 

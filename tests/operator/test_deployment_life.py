@@ -43,8 +43,7 @@ def test_a_managed_deployment_gets_a_job_a_rate_latencies_and_an_end(
     serve(world, "qwen", {"managed": {"nodes": 1}}, requests=40)
     job = wait_for(lambda: world.get_job("qwen"), "the Job")
     assert job["spec"]["completions"] == 1
-    index = {"batch.kubernetes.io/job-completion-index": "0"}
-    world.pod("qwen-0", "node-a", owner=job, **{"supernode.io/workload": "qwen"}, **index)
+    world.rank_pod("qwen", 0)
     agent.hold(4, "qwen-0", links="0-111")
     progress = wait_for(lambda: world.get_workload("qwen").get("status", {}).get("progress"), "progress")
     status = world.get_workload("qwen")["status"]

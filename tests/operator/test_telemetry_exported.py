@@ -202,7 +202,7 @@ async def test_an_endpoint_that_is_closed_and_then_opened_is_said_once_each_time
     (port,) = free_ports(1)
     async with watching(f"http://127.0.0.1:{port}", OTEL_EXPORTER_OTLP_HEADERS="x-team=a%20b") as watched:
         await watched.says(Reason.OTLP_ENDPOINT_UNREACHABLE, 1)
-        message = telemetry(status_of(*watched.watch.health))["message"]  # type: ignore[index]
+        message = telemetry(status_of(*watched.watch.health))["message"]
         assert f"127.0.0.1:{port} takes no metrics: nothing answers there (UNAVAILABLE" in message
         assert "Connection refused" in message
         with otlp_endpoint(port) as endpoint:
@@ -222,7 +222,7 @@ async def test_an_endpoint_that_takes_longer_than_the_timeout_is_slow() -> None:
         target = f"http://127.0.0.1:{endpoint.port}"
         async with watching(target, OTEL_EXPORTER_OTLP_TIMEOUT="100") as watched:
             await watched.says(Reason.OTLP_ENDPOINT_UNREACHABLE, 1)
-            assert "too slow" in telemetry(status_of(*watched.watch.health))["message"]  # type: ignore[index]
+            assert "too slow" in telemetry(status_of(*watched.watch.health))["message"]
 
 
 @pytest.mark.asyncio(loop_scope="session")
@@ -230,12 +230,12 @@ async def test_an_endpoint_that_refuses_or_lacks_the_signal_is_no_unreachable_on
     with otlp_endpoint(refuse=grpc.StatusCode.PERMISSION_DENIED) as endpoint:
         async with watching(f"http://127.0.0.1:{endpoint.port}") as watched:
             await watched.says(Reason.OTLP_EXPORT_REFUSED, 1)
-            assert "not you" in telemetry(status_of(*watched.watch.health))["message"]  # type: ignore[index]
+            assert "not you" in telemetry(status_of(*watched.watch.health))["message"]
     with otlp_endpoint(signals=("METRICS",)) as endpoint:
         environment = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "none"}
         async with watching(f"http://127.0.0.1:{endpoint.port}", **environment) as watched:
             await watched.says(Reason.OTLP_EXPORT_REFUSED, 1)
-            assert "takes no traces" in telemetry(status_of(*watched.watch.health))["message"]  # type: ignore[index]
+            assert "takes no traces" in telemetry(status_of(*watched.watch.health))["message"]
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,8 @@ def test_a_deletion_says_who_blocks_it_and_when_it_no_longer_does() -> None:
 
 
 def test_a_refused_machine_has_one_reason_everywhere() -> None:
-    for spec in ({"profile": "nope"}, {"nodes": {}}):
+    wrong: list[dict[str, Any]] = [{"profile": "nope"}, {"nodes": {}}]
+    for spec in wrong:
         raw = machine(**spec)
         rejection = reject_super_node(raw, [raw])
         assert isinstance(rejection, Rejection)

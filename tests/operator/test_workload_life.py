@@ -40,11 +40,9 @@ def test_placement_and_performance_follow_the_pods_and_stop_with_one_of_them(
     world: World, machine: OperatorProcess, agent: ScriptedAgent
 ) -> None:
     world.workload("llama", {"managed": {"nodes": 2}})
-    job = wait_for(lambda: world.get_job("llama"), "the Job")
-    labels = {"supernode.io/workload": "llama"}
+    wait_for(lambda: world.get_job("llama"), "the Job")
     for rank in (0, 1):
-        index = {"batch.kubernetes.io/job-completion-index": str(rank)}
-        world.pod(f"llama-{rank}", "node-a", owner=job, **labels, **index)
+        world.rank_pod("llama", rank)
         agent.hold(4 + rank, f"llama-{rank}", links="0-111")
     said = world.wait_condition(lambda: world.get_workload("llama"), "Ready", "True", "Running")
     status = world.get_workload("llama")["status"]
@@ -71,8 +69,7 @@ def test_placement_and_performance_follow_the_pods_and_stop_with_one_of_them(
     assert status["performance"]["tokensPerSecond"] == "0"
     assert status["progress"]["tokensPerSecond"] == "0"
     assert status["progress"]["tokens"] > 0
-    index = {"batch.kubernetes.io/job-completion-index": "1"}
-    world.pod("llama-1b", "node-a", owner=job, **labels, **index)
+    world.rank_pod("llama", 1, "llama-1b")
     agent.hold(5, "llama-1b", links="0-111")
     world.wait_condition(lambda: world.get_workload("llama"), "Ready", "True", "Running")
     assert world.get_workload("llama")["status"]["performance"]["tokensPerSecond"] == rate

@@ -27,7 +27,7 @@ PREFIX = 4
 def loads(draw: st.DrawFn, *, open_only: bool = False) -> Requests:
     count = draw(st.integers(1, 9))
     span = draw(st.sampled_from([0, 50, 1000, 5000]))
-    arrivals = sorted(draw(st.lists(st.integers(0, span), min_size=count, max_size=count)))
+    arrivals: list[float] = sorted(draw(st.lists(st.integers(0, span), min_size=count, max_size=count)))
     if open_only:  # ends of steps are never these, so rounding decides nothing
         arrivals = [time + (i + 1) / 1999 for i, time in enumerate(arrivals)]
     inputs = draw(st.lists(st.integers(1, 30), min_size=count, max_size=count))

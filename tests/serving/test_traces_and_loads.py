@@ -32,7 +32,7 @@ ROW: dict[str, Any] = {"timestamp": 1000, "input_length": 1030, "output_length":
 
 
 def test_an_azure_trace_becomes_seconds_and_tokens() -> None:
-    lines = [
+    lines: list[str | bytes] = [
         f"\ufeff{HEADER}\r\n",
         "2023-11-16 18:15:46.6805900,374,44\r\n",
         "",
@@ -47,7 +47,8 @@ def test_an_azure_trace_becomes_seconds_and_tokens() -> None:
 
 def test_a_mooncake_trace_becomes_seconds_tokens_and_blocks_in_the_order_of_time() -> None:
     later = {**ROW, "timestamp": 2500, "hash_ids": [0, 9]}
-    load = read_mooncake(iter([json.dumps(later), json.dumps(ROW).encode()]))
+    lines: list[str | bytes] = [json.dumps(later), json.dumps(ROW).encode()]
+    load = read_mooncake(iter(lines))
     assert load.arrivals.tolist() == [0, 1.5]
     assert load.prefixes == [[0, 7, 8], [0, 9]]
     assert load.prefix_block_tokens == 512

@@ -26,12 +26,12 @@ LLAMA: dict[str, Any] = {
     },
 }
 """The run that the published 132 tokens/s a card is read as."""
-SMALL = {
+SMALL: dict[str, Any] = {
     "model": {"name": "llama-2-7b"},
     "training": {"sequenceLength": 4096, "globalBatchSize": 16, "parallelism": {"tensor": 8, "pipeline": 1}},
 }
 """Fits on one server or more: tensor groups of 8 dies."""
-SMALL_MOE = {
+SMALL_MOE: dict[str, Any] = {
     "model": {
         "config": json.dumps(
             {

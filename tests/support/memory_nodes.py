@@ -147,7 +147,8 @@ class MemoryNodes:
 
     def status(self, name: str) -> Json:
         """The status as it stands."""
-        return self.objects[name].get("status", {})
+        status: Json = self.objects[name].get("status", {})
+        return status
 
     def condition(self, name: str, type_: str = "Ready") -> tuple[str, str, str]:
         """(status, reason, message) of a condition, empty texts when it is not there."""

@@ -24,6 +24,7 @@ NAMESPACE = "supernode-system"
 NPU, LINK = "huawei.com/Ascend910", "supernode.io/bus-link"
 API = "/apis/supernode.io/v1alpha1"
 MERGE = "application/merge-patch+json"
+RANK = "batch.kubernetes.io/job-completion-index"
 NO_SOCKET = "there is no socket /var/lib/kubelet/device-plugins/kubelet.sock: is the kubelet running?"
 
 
@@ -175,6 +176,11 @@ class World:
             "spec": spec,
         }
         return dict(self.call("POST", f"{API}/namespaces/{namespace}/supernodeworkloads", body))
+
+    def rank_pod(self, workload: str, rank: int, name: str = "") -> None:
+        """Make the pod of a managed workload's rank, as its Job would; on node-a."""
+        labels: dict[str, Any] = {"supernode.io/workload": workload, RANK: str(rank)}
+        self.pod(name or f"{workload}-{rank}", "node-a", owner=self.get_job(workload), **labels)
 
     def pod(
         self,

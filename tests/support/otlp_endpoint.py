@@ -36,7 +36,9 @@ class OtlpEndpoint:
                 context.abort(self.refuse, "not you")
             return b""
 
-        methods = {"Export": grpc.unary_unary_rpc_method_handler(answer)}
+        methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            "Export": grpc.unary_unary_rpc_method_handler(answer)
+        }
         return grpc.method_handlers_generic_handler(_SERVICES[signal], methods)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from demo import MACHINE, NAMESPACE, RELEASE, CommandError, Demo
 
+__all__ = ["AGENT_NAMESPACE", "MACHINE", "NAMESPACE", "RELEASE", "CommandError", "Product"]
+
 AGENT_NAMESPACE = f"{RELEASE}-agent"
 
 
