@@ -103,7 +103,7 @@ def deployed(base: dict[str, Any] = QWEN_COLOCATED, servers: int = 3, *, first: 
     job = deployment(name, range(first, first + servers), with_fields(base, **more), managed=True)
     job["metadata"] |= {"namespace": "default", "uid": f"{name}-1"}
     job["spec"]["superNode"] = NAME
-    return job
+    return {"apiVersion": "supernode.io/v1alpha1", "kind": "SuperNodeWorkload", **job}
 
 
 def settings(role: str = "compute", ordinal: int = 0, per_pod: int = 1, **more: str) -> Settings:

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cabinet.collector import collector, points
+from cabinet.collector import collector, histograms, points
 from cabinet.machines import (
     NAME,
     CabinetProcess,
     cabinet_process,
     compute_node,
+    deployed,
     eventually,
     super_node,
     workload,
@@ -197,6 +198,37 @@ def test_metrics_arrive_over_otlp_with_the_digest_that_http_shows(machine: ApiSe
         named = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
         assert named["service.name"] == "mine"
         assert named["k8s.pod.name"] == f"{NAME}-compute-0"
+
+
+def test_requests_of_a_deployment_are_counted_on_the_page_and_over_otlp(machine: ApiServer, tmp_path: Path) -> None:
+    machine.request("DELETE", _path(workload()))
+    job = deployed()
+    del job["metadata"]["uid"]  # the API server gives it
+    _apply(machine, job)
+    name = "gen_ai_server_request_duration_seconds_count"
+
+    def counted() -> int:
+        found = re.findall(rf'^{name}{{.*workload="chat".*}} (\d+)$', process.get("/metrics")[1], re.M)
+        return int(found[0]) if found else 0
+
+    with collector() as receiver:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        with cabinet_process(machine.kubeconfig, tmp_path / "log", **environment) as process:
+            process.wait_ready()
+            eventually(counted, "requests")
+            first = counted()
+            eventually(lambda: counted() > first, "more requests")
+            last = counted()
+            process.process.send_signal(signal.SIGTERM)
+            assert process.process.wait(30) == 0
+        exported = [
+            point
+            for request in receiver.requests
+            for place, point in histograms(request, "gen_ai.server.request.duration")
+            if place["supernode.workload"] == "chat"
+        ]
+    assert exported[-1].count >= last, "the last export is made on the way out"
+    assert len({point.start_time_unix_nano for point in exported}) == 1
 
 
 def test_an_otlp_setting_that_cannot_be_used_is_said_and_the_machine_goes_on(
