@@ -161,14 +161,16 @@ def _encode(snapshot: Snapshot, rows: list[Row]) -> dict[Row, list[_Chunk]]:
 
 def _chunks(row: Row, entities: list[bytes]) -> list[_Chunk]:
     more = encode_attributes(row.attributes, _POINT_ATTRIBUTES)
-    every = [one + more for one in entities]
     integer = row.integer or INSTRUMENTS[row.otel].kind == "Counter"
-    return [_Chunk(row, first, Points(every[first:last], integer=integer)) for first, last in _cuts(every)]
+    return [
+        _Chunk(row, first, Points(entities[first:last], more, integer=integer))
+        for first, last in _cuts(entities, len(more))
+    ]
 
 
-def _cuts(encoded: list[bytes]) -> Iterator[tuple[int, int]]:
-    """Yield ranges of points that stay below the size of a chunk."""
-    ends = np.cumsum([len(one) + 32 for one in encoded])
+def _cuts(encoded: list[bytes], more: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of points that stay below the size of a chunk; each has so many bytes more."""
+    ends = np.cumsum([len(one) + more + 32 for one in encoded])
     first = 0
     while first < len(encoded):
         before = int(ends[first - 1]) if first else 0
