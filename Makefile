@@ -5,7 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTANCE ?= demo
 CLUSTER := $(BIN)/python devcluster/cluster.py
-SOURCES := crds operator deviceplugin dataplane workload cli devcluster tests bench
 
 .PHONY: help venv gen check test demo demo-down bench chart image kind-up kind-down lock
 .DEFAULT_GOAL := help
