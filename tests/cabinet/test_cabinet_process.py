@@ -241,12 +241,14 @@ def test_an_otlp_setting_that_cannot_be_used_is_said_and_the_machine_goes_on(
         assert cabinet.get("/v1/machine")[0] == 200
 
 
-def test_a_cabinet_stays_within_its_memory(machine: ApiServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("role", "servers"), [("compute", 4), ("bus", 0)])
+def test_a_cabinet_stays_within_its_memory(machine: ApiServer, tmp_path: Path, role: str, servers: int) -> None:
     with collector() as receiver:
-        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "SUPERNODE_CABINET_ROLE": role}
+        environment["POD_NAME"] = f"{NAME}-{role}-0"
         with cabinet_process(machine.kubeconfig, tmp_path / "log", **environment) as cabinet:
             cabinet.wait_ready()
-            for page in ("/metrics", *(f"/metrics/npu/{server}" for server in range(4))):
+            for page in ("/metrics", *(f"/metrics/npu/{server}" for server in range(servers))):
                 assert cabinet.get(page)[0] == 200
             eventually(lambda: receiver.requests, "an export")
             (line,) = re.findall(r"^process_resident_memory_bytes (\d+)", cabinet.get("/metrics")[1], re.M)
