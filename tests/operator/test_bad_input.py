@@ -156,10 +156,11 @@ def test_a_kubelet_whose_socket_is_not_there_is_said_once_and_comes_back(
     wait_for(lambda: len(sets()) == 2, "two StatefulSets")
     world.cabinets_ready()
     world.wait_condition(world.get_super_node, "Ready", "True", "AsExpected", 30)
-    agent.unreachable |= set(range(48))
-    said = world.wait_condition(world.get_super_node, "DevicesReady", "False", "KubeletUnreachable")
+    agent.unreachable |= {0, 1, 2}
+    said = world.wait_condition(world.get_super_node, "Ready", "False", "KubeletUnreachable")
     assert "is the kubelet running?" in said["message"]
-    world.wait_condition(world.get_super_node, "Ready", "False", "KubeletUnreachable")
+    assert world.condition(world.get_super_node(), "DevicesReady")["reason"] == "KubeletUnreachable"
+    agent.unreachable |= set(range(48))
     wait_for(lambda: "(and 47 more)" in world.condition(world.get_super_node(), "Ready")["message"], "all 48 are lost")
     assert told_once(world, "cm384", "KubeletUnreachable")
     agent.unreachable.clear()
@@ -232,6 +233,10 @@ def test_pods_that_ask_for_too_much_show_what_the_scheduler_says(world: World, s
     world.call("PATCH", path, {"status": {"conditions": [condition]}}, content_type=MERGE)
     said = world.wait_condition(lambda: world.get_workload("train"), "Ready", "False", "Unschedulable")
     assert said["message"] == f"pod greedy: {message}"
+    condition["message"] = "0/2 nodes are available: 2 Insufficient huawei.com/Ascend910."
+    world.call("PATCH", path, {"status": {"conditions": [condition]}}, content_type=MERGE)
+    ready = lambda: world.condition(world.get_workload("train"), "Ready")  # noqa: E731
+    wait_for(lambda: "0/2 nodes" in ready()["message"], "the scheduler's next word")
     assert told_once(world, "train", "Unschedulable")
 
 

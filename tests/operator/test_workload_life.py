@@ -178,8 +178,12 @@ def test_two_workloads_that_select_one_pod_contest_it_and_the_older_wins(
     assert "solo" in said["message"]
     assert "default/elder" in said["message"]
     assert world.get_workload("younger")["status"]["placement"]["dies"] == 0
+    world.pod("second", "node-a", run="train")
+    contest = lambda: world.condition(world.get_workload("younger"), "PodsContested")  # noqa: E731
+    wait_for(lambda: "second" in contest()["message"], "the second pod is contested too")
     assert told_once(world, "younger", "PodsContested")
     assert world.events("elder", "PodsContested") == []
+    world.delete_pod("second")
     world.delete(f"{API}/namespaces/default/supernodeworkloads/elder")
     world.wait_condition(lambda: world.get_workload("younger"), "Ready", "True", "Running")
     assert world.condition(world.get_workload("younger"), "PodsContested")["status"] == "False"
@@ -198,8 +202,8 @@ def test_scattered_dies_lower_the_rate_and_the_status_says_why(
         agent.hold(server, "solo", dies="0-3")
     said = world.wait_condition(lambda: world.get_workload("train"), "SpansServers", "True", "SpansServers")
     assert "rank 0" in said["message"]
-    assert told_once(world, "train", "SpansServers")
     wait_for(lambda: len(world.get_workload("train")["status"]["placement"]["ranks"][0]["parts"]) == 4, "four parts")
+    assert told_once(world, "train", "SpansServers")
     scattered = world.get_workload("train")
     assert float(scattered["status"]["performance"]["tokensPerSecond"]) < whole
     assert "span servers" in json.dumps(scattered["status"]["conditions"])
