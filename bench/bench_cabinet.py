@@ -21,6 +21,7 @@ from typing import Any
 from cabinet import machines
 from cabinet.collector import collector
 from rows import Row
+from support.list_server import kubeconfig
 
 __all__ = ["measure"]
 
@@ -32,10 +33,9 @@ _PERCENT = 1.0
 def measure() -> Iterator[Row]:
     """Watch a cabinet for a minute."""
     with tempfile.TemporaryDirectory() as folder, _lists() as url, collector() as receiver:
-        kubeconfig = Path(folder) / "kubeconfig"
-        kubeconfig.write_text(json.dumps(_kubeconfig(url)))
+        config = kubeconfig(Path(folder) / "kubeconfig", url)
         environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
-        with machines.cabinet_process(kubeconfig, Path(folder) / "log", **environment) as cabinet:
+        with machines.cabinet_process(config, Path(folder) / "log", **environment) as cabinet:
             cabinet.wait_ready()
             scraped = cabinet.get("/metrics")[1]
             machines.eventually(lambda: receiver.requests, "a first export")
@@ -101,14 +101,3 @@ def _lists() -> Iterator[str]:
         stop.set()
         server.shutdown()
         server.server_close()
-
-
-def _kubeconfig(url: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {}}],
-    }

@@ -8,17 +8,13 @@ shows it, or why none does; a figure that is in neither table fails the test.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic.alias_generators import to_camel
@@ -39,6 +35,7 @@ from supernode_operator.domain.progressing import ProgressPlan
 from supernode_operator.domain.workload_status import WorkloadView, build_workload_status
 from supernode_operator.reconcilers.solver import Solver
 from support.deployments import QWEN_COLOCATED, R1_DECODE, R1_DISAGGREGATED, R1_PREFILL
+from support.list_server import answering, kubeconfig, plural_of
 from support.machines import SMALL
 
 SECOND: Final = 1_000_000_000
@@ -225,48 +222,13 @@ def _by_workload(figures: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str
     return {key: {figure: values[key] for figure, values in figures.items()} for key in MODES}
 
 
-@contextmanager
-def listing(found: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
-    """An API server that lists objects and can do nothing else."""
-    bodies = {f"/{PLURALS[kind]}": json.dumps({"items": items}).encode() for kind, items in found.items()}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = bodies["/" + self.path.partition("?")[0].rpartition("/")[2]]
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.fixture
 def in_cli(tmp_path: Path) -> Shown:
     """As `supernode get -o json` says it."""
-    with listing(objects()) as endpoint:
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": endpoint}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "users": [{"name": "u", "user": {"token": "t"}}],
-        }
-        (tmp_path / "config").write_text(yaml.safe_dump(config), encoding="utf-8")
-        result = CliRunner().invoke(cli, ["get", "-o", "json", "--kubeconfig", str(tmp_path / "config")])
+    lists = {PLURALS[kind]: json.dumps({"items": items}) for kind, items in objects().items()}
+    with answering(lambda path: (200, lists[plural_of(path)])) as endpoint:
+        config = kubeconfig(tmp_path / "config", endpoint, token="t")
+        result = CliRunner().invoke(cli, ["get", "-o", "json", "--kubeconfig", str(config)])
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     return Shown(document["model"]["digest"], _values(document["machine"]), _workloads(document))

@@ -4,40 +4,20 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from supernode_cli.main import cli
-
-
-def kubeconfig(folder: Path, server: str) -> Path:
-    path = folder / "config"
-    cluster = {"name": "c", "cluster": {"server": server}}
-    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [cluster],
-        "contexts": [context],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-    }
-    path.write_text(yaml.safe_dump(document), encoding="utf-8")
-    return path
+from support.list_server import answering, kubeconfig
 
 
 @pytest.mark.parametrize("flags", [["--kubeconfig", "/nonexistent/config"], ["--context", "nowhere"]])
 def test_no_usable_kubeconfig_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path, "https://127.0.0.1:1")))
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "config", "https://127.0.0.1:1", token="t")))
     result = CliRunner().invoke(cli, ["get", *flags])
     assert result.exit_code == 2
     assert "kubeconfig" in result.stderr
@@ -46,38 +26,12 @@ def test_no_usable_kubeconfig_is_one_sentence(
 def test_a_cluster_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: refused
-        config = kubeconfig(tmp_path, f"https://127.0.0.1:{taken.getsockname()[1]}")
+        config = kubeconfig(tmp_path / "config", f"https://127.0.0.1:{taken.getsockname()[1]}", token="t")
         result = CliRunner().invoke(cli, ["get", "--kubeconfig", str(config)])
     assert result.exit_code == 2, result.output
     assert "does not answer" in result.stderr
     assert "HTTPSConnection" not in result.stderr
     assert len(result.stderr.splitlines()) == 1
-
-
-@contextmanager
-def answering(status: int, body: str) -> Iterator[str]:
-    """A server that answers every request alike."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.mark.parametrize(
@@ -93,8 +47,10 @@ def answering(status: int, body: str) -> Iterator[str]:
     ],
 )
 def test_what_a_cluster_refuses_is_one_line_with_the_remedy(tmp_path: Path, status: int, body: str, says: str) -> None:
-    with answering(status, body) as address:
-        result = CliRunner().invoke(cli, ["get", "--kubeconfig", str(kubeconfig(tmp_path, address))])
+    with answering(lambda _: (status, body)) as address:
+        result = CliRunner().invoke(
+            cli, ["get", "--kubeconfig", str(kubeconfig(tmp_path / "config", address, token="t"))]
+        )
     assert (result.exit_code, result.stdout) == (2, "")
     assert says in result.stderr
     assert len(result.stderr.splitlines()) == 1

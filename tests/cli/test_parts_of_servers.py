@@ -15,6 +15,7 @@ from supernode_cli.main import cli
 from supernode_dataplane.stacks import load_stack, stack_names
 from supernode_dataplane.suite import load_rows
 from supernode_dataplane.suite.evaluate import evaluate_row
+from support.scenarios import run_on_file
 
 ROWS = {row.id: row for row in load_rows()}
 STACKS = {name: load_stack(name) for name in stack_names()}
@@ -50,11 +51,7 @@ LLAMA: dict[str, Any] = {
 
 
 def command(tmp_path: Path, name: str, scenario: Any, *flags: str) -> tuple[int, str, str]:
-    file = tmp_path / "scenario.yaml"
-    file.write_text(yaml.safe_dump(scenario), encoding="utf-8")
-    result = CliRunner().invoke(cli, [name, "-f", str(file), *flags])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
+    return run_on_file(tmp_path, name, scenario, *flags)
 
 
 def on(scenario: dict[str, Any], **machine: Any) -> dict[str, Any]:

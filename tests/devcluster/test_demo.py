@@ -9,17 +9,14 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 
 import demo
 from support import api_samples
+from support.list_server import answering, kubeconfig, plural_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -157,57 +154,16 @@ def test_going_down_stops_the_instance_and_purges_it(tmp_path: Path) -> None:
     assert stage.asked == [["cluster.py", "down", "--purge", "--instance", "other"]]
 
 
-class Api(BaseHTTPRequestHandler):
-    """The three lists that `supernode get` reads."""
-
-    items: ClassVar[dict[str, list[dict[str, Any]]]] = {}
-
-    def do_GET(self) -> None:
-        plural = self.path.partition("?")[0].rpartition("/")[2]
-        body = json.dumps({"items": self.items.get(plural, [])}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def api() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-
-
-def kubeconfig(server: str) -> str:
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": server}}],
-        "users": [{"name": "u", "user": {}}],
-    }
-    return json.dumps(config)
-
-
-def test_the_results_are_the_table_of_supernode_get(
-    tmp_path: Path, api: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_results_are_the_table_of_supernode_get(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     stage = Stage(tmp_path)
-    stage.kubeconfig.write_text(kubeconfig(api))
-    machine = api_samples.super_node(demo.MACHINE)
-    monkeypatch.setattr(Api, "items", {"supernodes": [machine]})
-    demo.play(stage.demo(), "up")
-    said = capfd.readouterr().out
-    command = [sys.executable, "-m", "supernode_cli.main", "get"]
-    environment = {**os.environ, "KUBECONFIG": str(stage.kubeconfig)}
-    table = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    lists = {"supernodes": [api_samples.super_node(demo.MACHINE)]}
+    with answering(lambda path: (200, json.dumps({"items": lists.get(plural_of(path), [])}))) as api:
+        kubeconfig(stage.kubeconfig, api)
+        demo.play(stage.demo(), "up")
+        said = capfd.readouterr().out
+        command = [sys.executable, "-m", "supernode_cli.main", "get"]
+        environment = {**os.environ, "KUBECONFIG": str(stage.kubeconfig)}
+        table = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
     assert demo.MACHINE in table
     assert table in said
     assert said.index(table) < said.index("stays up. Look further")

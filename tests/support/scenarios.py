@@ -49,4 +49,5 @@ def run_on_file(folder: Path, command: str, scenario: Any, *flags: str) -> tuple
     file = folder / "scenario.yaml"
     file.write_text(scenario if isinstance(scenario, str) else yaml.safe_dump(scenario), encoding="utf-8")
     result = CliRunner().invoke(cli, [command, "-f", str(file), *flags])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.stdout, result.stderr
