@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from supernode_dataplane.progress import parse_time
 from support.killing import killed_until, kind_of, picture
 from support.kube_proxy import KubeProxy
 from support.operator_world import API, MERGE, NAMESPACE, OperatorProcess, ScriptedAgent, World, wait_for
+from support.pace import crowding
 
 Start = Callable[..., OperatorProcess]
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/supernode-operator"
 CREATING = {
     "supernodes finalizer on",
     "nodes label on",
@@ -154,29 +157,35 @@ def test_a_killed_leader_is_replaced_in_under_twenty_seconds(world: World, start
     ready = lambda: standby.get(standby.health_port, "/readyz")  # noqa: E731
     wait_for(lambda: ready()[0] == 200, "the standby is ready too")
     assert '"leading": false' in ready()[1]
-    began = time.monotonic()
+    began = time.time()
     leader.kill()
     world.super_node()
-    standby.wait_leading(20)
-    assert time.monotonic() - began < 20
-    world.wait_condition(world.get_super_node, "NodesReady", "True", "AsExpected", 20 - (time.monotonic() - began))
+    standby.wait_leading(60)
+    assert taken_over(world) - began < 20 * crowding()
+    world.wait_condition(world.get_super_node, "NodesReady", "True", "AsExpected")
 
 
 def test_a_leader_that_stops_hands_the_lease_over_at_once(world: World, start: Start) -> None:
     leader = start(name="operator-a")
     standby = start(name="operator-b", lead=False)
     time.sleep(2)
-    began = time.monotonic()
+    began = time.time()
     assert leader.stop() == 0
-    standby.wait_leading(10)
-    assert time.monotonic() - began < 8
+    standby.wait_leading()
+    assert taken_over(world) - began < 8 * crowding()
+
+
+def taken_over(world: World) -> float:
+    """The moment from which the lease's holder has it, as the lease says."""
+    spec = world.call("GET", LEASE)["spec"]
+    assert spec["holderIdentity"].startswith("operator-b")
+    return parse_time(spec["acquireTime"]) / 1e6
 
 
 def test_a_leader_that_loses_its_lease_exits(world: World, start: Start) -> None:
     leader = start(name="operator-a")
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/supernode-operator"
     stolen = {"spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 15}}
-    world.call("PATCH", path, stolen, content_type=MERGE)
+    world.call("PATCH", LEASE, stolen, content_type=MERGE)
     assert leader.process.wait(20) == 1
     assert any("lease lost" in line["event"] for line in leader.lines())
     leader.log.write_text("")  # its error was wanted
