@@ -75,7 +75,7 @@ def read_surfaces(product: Product) -> Surfaces:
 
 def test_status_metrics_pods_and_cli_show_the_same_figures_at_the_same_digest(training: Product) -> None:
     # Each is read at a moment of its own: until one reading finds all at the same inputs, nothing is compared.
-    found = read_surfaces(training)
+    found: Surfaces | None = None
 
     def agree() -> bool:
         nonlocal found
@@ -83,6 +83,7 @@ def test_status_metrics_pods_and_cli_show_the_same_figures_at_the_same_digest(tr
         return len(found.digests) == 1
 
     training.wait(agree, "all surfaces to see the same inputs", 60)
+    assert found is not None
     performance = found.status["performance"]
     assert found.page["tokensPerSecond"] == performance["tokensPerSecond"]
     figures = found.cli["workloads"][0]["figures"]
