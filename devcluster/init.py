@@ -138,7 +138,8 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PATH": self._plan.path},
+                # Their garbage collectors run half as often: on two cores that time is missing where pods start.
+                env={"GOGC": "200", **os.environ, "PATH": self._plan.path},
                 start_new_session=True,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has one thread
             )

@@ -23,12 +23,14 @@ from supernode_cabinet.watch import Reflector
 from supernode_cabinet.web import WebServer
 from supernode_dataplane.errors import ProfileNotFoundError
 
-__all__ = ["Cabinet", "run"]
+__all__ = ["Cabinet", "next_pause", "run"]
 
 _log = logging.getLogger(__name__)
 
 _DEBOUNCE_SECONDS: Final = 1.0
-"""While 48 pods start, every change solved by 16 cabinets would take the cores from the pods."""
+_LONGEST_DEBOUNCE_SECONDS: Final = 3.0
+"""While 48 pods start, every change solved by 16 cabinets would take the cores from the pods: the longer changes go on
+without a pause, the longer a cabinet waits for more of them."""
 _HEALTH_SECONDS: Final = 1.0
 
 
@@ -74,11 +76,13 @@ class Cabinet:
             await asyncio.to_thread(self._telemetry.stop)
 
     async def _follow(self) -> None:
+        pause = _DEBOUNCE_SECONDS
         while True:
             await self._changed.wait()
             if all(reflector.synced for reflector in self._reflectors):
                 await self._update()
-                await asyncio.sleep(_DEBOUNCE_SECONDS)  # what else changes meanwhile is one more update, not many
+                await asyncio.sleep(pause)  # what else changes meanwhile is one more update, not many
+                pause = next_pause(pause, changing=self._changed.is_set())
             else:
                 self._changed.clear()
 
@@ -131,6 +135,11 @@ class Cabinet:
         while True:
             self.health.api_connected = all(reflector.connected for reflector in self._reflectors)
             await asyncio.sleep(_HEALTH_SECONDS)
+
+
+def next_pause(seconds: float, *, changing: bool) -> float:
+    """Return how long to wait after the next update, from how long it was now and whether more had changed by then."""
+    return min(_LONGEST_DEBOUNCE_SECONDS, 1.5 * seconds) if changing else _DEBOUNCE_SECONDS
 
 
 def _start_telemetry(settings: Settings, health: HealthMetrics, served: Served) -> _Telemetry | None:

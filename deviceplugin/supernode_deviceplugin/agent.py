@@ -29,8 +29,9 @@ from supernode_deviceplugin.writer import StatusWriter
 __all__ = ["Agent"]
 
 _COALESCE_SECONDS: Final = 0.01
-_AFTER_ALLOCATE_SECONDS: Final = 0.15
-_POLL_PENDING_SECONDS: Final = 0.2
+_AFTER_ALLOCATE_SECONDS: Final = 0.3
+_POLL_PENDING_SECONDS: Final = 0.5
+"""Every answer names every held device: asking oftener takes from the pods that are starting."""
 _POLL_HELD_SECONDS: Final = 1.0
 _POLL_IDLE_SECONDS: Final = 10.0
 _CONFIRM_SECONDS: Final = 0.5
