@@ -69,8 +69,7 @@ def test_the_image_says_what_it_is() -> None:
 
 def test_the_image_without_docker_is_made_of_the_same_parts() -> None:
     source = Path(images.__file__).read_text(encoding="utf-8")
-    for package in PACKAGES:
-        assert f'"{package}"' in source
+    assert '["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]' in source, "the wheel's packages, as here"
     assert '_USER: Final = "65532:65532"' in source
     assert "PYTHONPATH=/app:/deps" in source
 

@@ -105,6 +105,9 @@ class KubeProxy:
         if write:
             self.writes.append((request.method, request.path_qs, json.loads(body) if body else None))
             number = sum(self.counts(path) for _, path, _ in self.writes)
+            if self.cut_after is not None and self.counts(request.path_qs) and number > self.cut_after:
+                self.writes.pop()
+                return self._drop(request)  # the one before it is still under way: it never comes to this one
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
         url = self._server.url + request.path_qs
         if request.query.get("watch"):

@@ -66,9 +66,11 @@ async def reconcile_workload(ctx: Context, key: Key) -> None:
         return
     machine = _machine(ctx, workload.spec.super_node)
     allowed = ctx.config.allows_jobs_in(key.namespace)
-    rejection = reject_workload(raw, workload, machine.raw, machine.refused, machine.profile, allowed=allowed)
-    problem = ""
-    if not is_deleting(raw) and not (raw.get("status") or {}).get("completionTime"):
+    rejection, problem = None, ""
+    completed = bool((raw.get("status") or {}).get("completionTime"))
+    if not completed:  # what has been done was accepted, also when its machine is gone
+        rejection = reject_workload(raw, workload, machine.raw, machine.refused, machine.profile, allowed=allowed)
+    if not is_deleting(raw) and not completed:
         rejection, problem = await _manage_job(ctx, raw, workload, machine, rejection)
     await _write(ctx, raw, _view(ctx, raw, workload, machine, (rejection, problem)))
 
