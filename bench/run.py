@@ -34,7 +34,7 @@ def groups(rest_seconds: int) -> dict[str, Callable[[], Iterator[Row]]]:
 
         return measure
 
-    names = ("processes", "dataplane", "sweep", "serving", "superclusters", "cabinet", "rivals", "operator", "cluster")
+    names = ("processes", "dataplane", "sweep", "serving", "superclusters", "cabinet", "rivals", "cluster")
     return {name: module(name) for name in names}
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="write the page here")
     arguments = parser.parse_args()
     wanted = arguments.only or [
-        name for name in known if not (arguments.quick and name in ("rivals", "operator", "cluster"))
+        name for name in known if not (arguments.quick and name in ("rivals", "cluster"))
     ]
     found: dict[str, list[Row]] = {}
     for name, measure in groups(arguments.rest).items():
