@@ -58,9 +58,7 @@ def main() -> None:
     parser.add_argument("--rest", type=int, default=600, help="seconds to watch the cluster at rest (default 600)")
     parser.add_argument("--write", type=Path, help="write the page here")
     arguments = parser.parse_args()
-    wanted = arguments.only or [
-        name for name in known if not (arguments.quick and name in ("rivals", "cluster"))
-    ]
+    wanted = arguments.only or [name for name in known if not (arguments.quick and name in ("rivals", "cluster"))]
     found: dict[str, list[Row]] = {}
     for name, measure in groups(arguments.rest).items():
         if name not in wanted:
