@@ -67,7 +67,9 @@ def set_up_network(names: dict[str, str], host: int) -> None:
 
     bridge, link, node, gateway = names["bridge"], names["link"], names["node"], names["host"]
     run("ip", "link", "set", "lo", "up")
-    run("ip", "link", "add", bridge, "type", "bridge")
+    # With an address of its own: else it takes the lowest of its cables, and when that pod goes the node is not found.
+    octets = "".join(f":{int(octet):02x}" for octet in node.split("."))
+    run("ip", "link", "add", bridge, "address", f"02:00{octets}", "type", "bridge")
     run("ip", "address", "add", f"{node}/16", "dev", bridge)
     run("ip", "link", "set", bridge, "up")
     outside("ip", "link", "delete", link, check=False)  # of an earlier life that was killed
