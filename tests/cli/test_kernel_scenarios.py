@@ -23,6 +23,7 @@ from supernode_dataplane.stacks import load_stack, stack_names
 from supernode_dataplane.suite import load_rows, validate
 from supernode_dataplane.suite.evaluate import evaluate_row
 from supernode_dataplane.suite.rows import Row
+from support.scenarios import run_on_file
 
 ROWS = {row.id: row for row in load_rows()}
 STACKS = {name: load_stack(name) for name in stack_names()}
@@ -34,16 +35,8 @@ REDUCE: dict[str, Any] = {"kernel": {"kind": "AllReduce", "ranks": 16, "bytes": 
 COPY: dict[str, Any] = {"kernel": {"kind": "PointToPoint", "bytes": 9_000_000, "cores": 48}}
 
 
-def command(tmp_path: Path, name: str, scenario: Any, *flags: str) -> tuple[int, str, str]:
-    file = tmp_path / "scenario.yaml"
-    file.write_text(scenario if isinstance(scenario, str) else yaml.safe_dump(scenario), encoding="utf-8")
-    result = CliRunner().invoke(cli, [name, "-f", str(file), *flags])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
-
-
 def answered(tmp_path: Path, scenario: Any) -> dict[str, Any]:
-    status, out, error = command(tmp_path, "simulate", scenario, "-o", "json")
+    status, out, error = run_on_file(tmp_path, "simulate", scenario, "-o", "json")
     assert (status, error) == (0, "")
     document: dict[str, Any] = json.loads(out)
     return document
@@ -161,7 +154,7 @@ def test_parts_sum_to_the_time_and_ways_to_the_bytes(tmp_path: Path, scenario: d
 
 
 def test_the_table_says_kernel_time_algorithm_and_what_the_bandwidth_counts(tmp_path: Path) -> None:
-    status, out, _ = command(tmp_path, "simulate", DISPATCH)
+    status, out, _ = run_on_file(tmp_path, "simulate", DISPATCH)
     assert status == 0
     for words in (
         "Dispatch EP256, 128 tokens",
@@ -211,7 +204,7 @@ def test_tokens_cross_rdma_once_for_each_server_in_the_normal_form() -> None:
 def test_every_machine_answers_or_says_why_not(tmp_path: Path, profile: str, kind: str) -> None:
     base = {"AllReduce": REDUCE, "PointToPoint": COPY}.get(kind, DISPATCH)
     ranks = None if kind == "PointToPoint" else 24
-    status, out, error = command(
+    status, out, error = run_on_file(
         tmp_path, "simulate", {**changed(base, kind=kind, ranks=ranks), "machine": {"profile": profile}}, "-o", "json"
     )
     if kind == "PointToPoint" and profile != "cloudmatrix-384":
@@ -257,7 +250,7 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 def test_a_kernel_that_cannot_be_is_one_sentence_with_its_field(
     tmp_path: Path, scenario: dict[str, Any], said: tuple[str, ...]
 ) -> None:
-    status, out, error = command(tmp_path, "simulate", scenario)
+    status, out, error = run_on_file(tmp_path, "simulate", scenario)
     assert (status, out) == (2, "")
     for words in said:
         assert words in error
@@ -266,7 +259,7 @@ def test_a_kernel_that_cannot_be_is_one_sentence_with_its_field(
 
 @pytest.mark.parametrize(("name", "flags"), [("compare", ["h800-cluster", "h100-cluster"]), ("serve-sim", [])])
 def test_commands_about_workloads_say_that_a_kernel_is_none(tmp_path: Path, name: str, flags: list[str]) -> None:
-    status, out, error = command(tmp_path, name, DISPATCH, *flags)
+    status, out, error = run_on_file(tmp_path, name, DISPATCH, *flags)
     assert (status, out) == (2, "")
     assert "kernel: " in error
     assert "inference instead" in error
@@ -335,7 +328,7 @@ values: st.SearchStrategy[Any] = (
     value=values,
 )
 def test_no_value_in_a_kernel_ends_in_a_traceback(tmp_path: Path, base: dict[str, Any], field: str, value: Any) -> None:
-    status, out, error = command(tmp_path, "simulate", {**base, "kernel": {**base["kernel"], field: value}})
+    status, out, error = run_on_file(tmp_path, "simulate", {**base, "kernel": {**base["kernel"], field: value}})
     assert status in (0, 2)
     assert (status == 0) == bool(out)
     assert "defect" not in error

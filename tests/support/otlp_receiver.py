@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import grpc
 __all__ = ["Receiver", "receiving", "values_of"]
 
 
-class Receiver:
+class Receiver(ABC):
     """A service with one method, Export; may be slow. A subclass keeps what it is sent in :meth:`keep`."""
 
     answer: type[Any]
@@ -24,8 +25,9 @@ class Receiver:
         self.delay_seconds = delay_seconds
         self.endpoint = ""
 
+    @abstractmethod
     def keep(self, request: Any) -> None:
-        raise NotImplementedError
+        """Keep what was sent."""
 
     def Export(self, request: Any, context: Any) -> Any:
         time.sleep(self.delay_seconds)

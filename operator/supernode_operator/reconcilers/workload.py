@@ -70,8 +70,8 @@ async def reconcile_workload(ctx: Context, key: Key) -> None:
     completed = bool((raw.get("status") or {}).get("completionTime"))
     if not completed:  # what has been done was accepted, also when its machine is gone
         rejection = reject_workload(raw, workload, machine.raw, machine.refused, machine.profile, allowed=allowed)
-    if not is_deleting(raw) and not completed:
-        rejection, problem = await _manage_job(ctx, raw, workload, machine, rejection)
+        if not is_deleting(raw):
+            rejection, problem = await _manage_job(ctx, raw, workload, machine, rejection)
     await _write(ctx, raw, _view(ctx, raw, workload, machine, (rejection, problem)))
 
 
