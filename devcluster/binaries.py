@@ -173,7 +173,8 @@ def _build(binary: Binary, go: str, title: str) -> Path:
         stamp += f" {prefix}gitTreeState=clean"
     with tempfile.TemporaryDirectory(dir=cache_root(), prefix=".build-") as folder:
         target = Path(folder) / binary.name
-        argv = [go, "build", "-mod=readonly", "-trimpath", "-ldflags", f"-s -w{stamp}"]
+        # What debuggers need is not linked; not making it either saves a seventh of the processor time.
+        argv = [go, "build", "-mod=readonly", "-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", f"-s -w{stamp}"]
         argv += ["-o", str(target), binary.package]
         env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOWORK": "off", "GOTOOLCHAIN": "local"}
         log = cache_root() / "log" / f"{binary.name}.log"
