@@ -260,7 +260,9 @@ def _use_its_stack(asked: dict[str, Any], here: Scenario, other: Profile, change
     plan = parse_inference(here.workload_spec()) if here.inference is not None else None
     if plan is None or isinstance(plan, Problem):
         return
-    formats = {"weights": plan.precision.weights, "activations": plan.precision.activations}
+    precision = plan.precision
+    formats: dict[str, str] = {"weights": precision.weights, "activations": precision.activations}
+    formats |= {name: own for name in ("attention", "experts") if (own := getattr(precision, name)) is not None}
     for name, kind in formats.items():
         if kind in {"int8", "fp8"} and kind != default_format(other):
             formats[name] = default_format(other)

@@ -46,6 +46,8 @@ def stack_words(scenario: Scenario, given: Scenario) -> str:
             words += f", {name} as the model's config says"
         else:
             words += f", {name} {kind}" + ("" if name in named else " (the machine's)")
+    for name, kind in (("attention", precision.attention), ("experts", precision.experts)):
+        words += "" if kind is None else f", {name} {kind}"
     return words
 
 

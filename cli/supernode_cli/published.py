@@ -43,6 +43,8 @@ _AS_PUBLISHED: Final = (
     ("inference.inputTokens", 4096),
     ("inference.precision.weights", (None, "int8")),
     ("inference.precision.activations", (None, "int8")),
+    ("inference.precision.attention", (None, "int8")),
+    ("inference.precision.experts", (None, "int8")),
     ("inference.precision.kvCache", (None, "bf16")),
     ("inference.precision.head", (None, "bf16")),
 )

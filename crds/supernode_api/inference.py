@@ -89,7 +89,17 @@ class Precision(ApiModel):
 
     weights: WeightFormat | None = Field(
         default=None,
-        description="Of weights: bf16, int8, fp8 or int4; absent: as the model's quantization_config, else int8.",
+        description="Of weights: bf16, int8, fp8 or int4; absent: as the model's quantization_config, else int8. "
+        "Products with bf16 weights are computed in bf16.",
+    )
+    attention: WeightFormat | None = Field(
+        default=None,
+        description="Of attention's projections, where it is not that of the other weights: bf16, int8, fp8 or int4.",
+    )
+    experts: WeightFormat | None = Field(
+        default=None,
+        description="Of routed experts, where it is not that of the other weights: bf16, int8, fp8 or int4. W4A8 of "
+        "DeepSeek R1 is weights int8, experts int4.",
     )
     activations: ActivationFormat | None = Field(
         default=None,

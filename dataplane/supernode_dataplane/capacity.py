@@ -74,8 +74,7 @@ def expert_weight_bytes(pool: Pool) -> Number:
     kinds = [(group.count, group) for group in pool.architecture.kinds]
     if any_true(pool.speculation.drafts > 0):
         kinds.append((max(1, pool.architecture.mtp_layers), pool.architecture.groups[-1]))
-    values = sum(count * _expert_values(pool, group) for count, group in kinds if group.feed_forward.is_moe)
-    return values * pool.precision.weight_bytes
+    return sum(count * _expert_bytes(pool, group) for count, group in kinds if group.feed_forward.is_moe)
 
 
 def cache_bytes(pool: Pool, context: Number) -> Number:
@@ -151,33 +150,38 @@ def _stage_weights(pool: Pool, *, first: bool, last: bool) -> Number:
     model = pool.architecture
     total: Number = 0.0
     for group in model.kinds:
-        total = total + group.count * _layer_values(pool, group)
+        total = total + group.count * _layer_bytes(pool, group)
     if last and any_true(pool.speculation.drafts > 0):
-        total = total + max(1, model.mtp_layers) * _layer_values(pool, model.groups[-1])
+        total = total + max(1, model.mtp_layers) * _layer_bytes(pool, model.groups[-1])
     width = 2.0 if pool.precision.head == "bf16" else 1.0
     ends = model.embedding_parameters * 2.0 if first else 0.0
     if last and not (model.tied and first):
         ends = ends + model.head_parameters * (2.0 if model.tied else width)
-    return total * pool.precision.weight_bytes + ends / pool.tensor
+    return total + ends / pool.tensor
 
 
-def _layer_values(pool: Pool, group: LayerGroup) -> Number:
-    """Return the weights of one layer on one die, values; with a split, on an attention die."""
+def _layer_bytes(pool: Pool, group: LayerGroup) -> Number:
+    """Return the weights of one layer on one die, bytes; with a split, on an attention die."""
     hidden, attention, block = pool.architecture.hidden, group.attention, group.feed_forward
+    precision = pool.precision
     held = attention.query_parameters(hidden) / pool.tensor
     held = held + attention.key_value_parameters(hidden) / at_most(pool.tensor, float(attention.kv_heads))
+    held = held * precision.bytes_of("attention")
     if not block.is_moe:
-        return held + block.dense_parameters(hidden) / pool.tensor
+        return held + block.dense_parameters(hidden) / pool.tensor * precision.bytes_of("others")
     if pool.split is not None:
         return held
     if any_true(pool.expert > 1):
-        return held + _expert_values(pool, group)
-    whole = block.experts * block.expert_parameters(hidden) + block.shared_parameters(hidden)
-    return held + whole / pool.tensor + block.router_parameters(hidden)
+        return held + _expert_bytes(pool, group)
+    routed = block.experts * block.expert_parameters(hidden) / pool.tensor
+    others = block.shared_parameters(hidden) / pool.tensor + block.router_parameters(hidden)
+    return held + routed * precision.bytes_of("experts") + others * precision.bytes_of("others")
 
 
-def _expert_values(pool: Pool, group: LayerGroup) -> Number:
-    """Return the experts of one layer on one of the dies that they are spread over, values."""
-    hidden, block = pool.architecture.hidden, group.feed_forward
+def _expert_bytes(pool: Pool, group: LayerGroup) -> Number:
+    """Return the experts of one layer on one of the dies that they are spread over, bytes."""
+    hidden, block, precision = pool.architecture.hidden, group.feed_forward, pool.precision
     slots = (block.experts + pool.experts.redundant) / (pool.expert - pool.experts.shared_ranks)
-    return slots * block.expert_parameters(hidden) + block.shared_parameters(hidden) + block.router_parameters(hidden)
+    routed, others = slots * block.expert_parameters(hidden), block.shared_parameters(hidden)
+    others = others + block.router_parameters(hidden)
+    return routed * precision.bytes_of("experts") + others * precision.bytes_of("others")

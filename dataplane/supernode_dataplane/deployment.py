@@ -13,8 +13,10 @@ from supernode_dataplane.hardware import BYTES, Format, Hardware
 from supernode_dataplane.numeric import Number
 from supernode_dataplane.stacks import Stack
 
-__all__ = ["Experts", "Pool", "Precision", "Speculation", "Split", "Streams"]
+__all__ = ["Experts", "Pool", "Precision", "Speculation", "Split", "Streams", "WeightClass"]
 
+WeightClass = Literal["attention", "experts", "others"]
+"""Attention's projections; routed experts; dense blocks, shared experts and routers."""
 Streams = Literal["auto", "one", "two"]
 
 
@@ -23,15 +25,28 @@ class Precision:
     """The number format of each class of tensors."""
 
     weights: Format = "int8"
+    """Of all weights but the classes below that say their own."""
     activations: Format = "int8"
     kv_cache: Format = "bf16"
     head: Format = "bf16"
     """Of the output head's weights."""
+    attention: Format | None = None
+    """Of attention's projections; None: as ``weights``."""
+    experts: Format | None = None
+    """Of routed experts; None: as ``weights``."""
 
-    @property
-    def weight_bytes(self) -> float:
-        """Bytes of a weight."""
-        return BYTES[self.weights]
+    def format_of(self, kind: WeightClass) -> Format:
+        """Return the format of a class of weights."""
+        own = {"attention": self.attention, "experts": self.experts, "others": None}[kind]
+        return own or self.weights
+
+    def bytes_of(self, kind: WeightClass) -> float:
+        """Return the bytes of a weight of a class."""
+        return BYTES[self.format_of(kind)]
+
+    def product_of(self, kind: WeightClass) -> Format:
+        """Return what products with a class are computed in: BF16 where its weights are, whatever the activations."""
+        return "bf16" if self.format_of(kind) == "bf16" else self.activations
 
     @property
     def kv_bytes(self) -> float:

@@ -10,6 +10,7 @@ from itertools import accumulate
 from operator import mul
 from typing import Any, Final, get_args
 
+from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.deployment import Experts, Precision, Speculation, Split, Streams
 from supernode_dataplane.deployment_plan import DeploymentPlan, PoolPlan
 from supernode_dataplane.errors import ModelError
@@ -55,7 +56,7 @@ def _plan(spec: Mapping[str, Any], raw: Mapping[str, Any]) -> DeploymentPlan:
         mode=mode,
         input_tokens=read_whole(raw, "inputTokens", _PATH, _TOKENS),
         output_tokens=1 if mode == "Prefill" else read_whole(raw, "outputTokens", _PATH, _TOKENS),
-        precision=_precision(read_mapping(raw, "precision", _PATH, {}), said),
+        precision=_precision(read_mapping(raw, "precision", _PATH, {}), said, architecture),
         decode=None if mode == "Prefill" else _pool(raw, "decode"),
         prefill=_pool(raw, "prefill") if mode in ("Prefill", "Disaggregated") else None,
         prefill_nodes=read_whole(prefill, "nodes", f"{_PATH}.prefill", 1023) if mode == "Disaggregated" else 0,
@@ -124,15 +125,28 @@ def _check_reads(mode: Mode, key: str) -> None:
         raise FieldError(f"{_PATH}.cache.{key}", "is not for mode Decode, which reads no prompts: leave it out")
 
 
-def _precision(raw: Mapping[str, Any], said: Quantization | None) -> Precision:
-    """Return the formats: as given, else as the model's config says, else those of the machine's usual deployments."""
+def _precision(raw: Mapping[str, Any], said: Quantization | None, architecture: Architecture) -> Precision:
+    """Return the formats: as given, else as the model's config says, else those of the machine's usual deployments.
+
+    Who gives the format of weights gives that of every class that is not given beside it.
+    """
     path, usual = f"{_PATH}.precision", said or Quantization("int8", "int8")
+    if raw.get("experts") is not None and not architecture.moe_layers:
+        raise FieldError(f"{path}.experts", f"is not for {architecture.name}, which has no experts: leave it out")
+    apart = usual if raw.get("weights") is None else Quantization(usual.weights, usual.activations)
     return Precision(
+        attention=_own(raw, "attention", path, apart.attention),
+        experts=_own(raw, "experts", path, apart.experts),
         weights=read_choice(raw, "weights", path, get_args(Format), usual.weights),
         activations=read_choice(raw, "activations", path, _ACTIVATIONS, usual.activations),
         kv_cache=read_choice(raw, "kvCache", path, _CACHES, usual.kv_cache or "bf16"),
         head=read_choice(raw, "head", path, _HEADS, usual.head or "bf16"),
     )
+
+
+def _own(raw: Mapping[str, Any], key: str, path: str, usual: Format | None) -> Format | None:
+    """Return the format of a class that may say its own."""
+    return usual if raw.get(key) is None else read_choice(raw, key, path, get_args(Format))
 
 
 def _pool(raw: Mapping[str, Any], role: str) -> PoolPlan:

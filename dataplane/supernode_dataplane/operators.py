@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from supernode_dataplane.architecture import Attention, FeedForward, LayerGroup
-from supernode_dataplane.deployment import Pool
+from supernode_dataplane.deployment import Pool, WeightClass
 from supernode_dataplane.numeric import Number, at_least, at_most, exp
 
 __all__ = [
@@ -40,6 +40,7 @@ class Work:
     """FLOPs in the pool's activation format or BF16, and HBM bytes, of one die."""
 
     flops: Number
+    """Those of weights that stay BF16 count as what the activation format does in their time."""
     hbm_bytes: Number
     peak: float
     """Operations per second at this format and efficiency, with all cores."""
@@ -51,6 +52,12 @@ class Work:
         """Return the time with a share of the cores."""
         compute, memory = self.flops / (self.peak * share), self.hbm_bytes / self.bandwidth
         return (compute**KNEE + memory**KNEE) ** (1.0 / KNEE) if self.product else at_least(compute, memory)
+
+
+def _slower(pool: Pool, kind: WeightClass) -> float:
+    """Return the time of a product with a class of weights over that of one in the activation format."""
+    hardware, precision = pool.hardware, pool.precision
+    return hardware.peak(precision.activations) / hardware.peak(precision.product_of(kind))
 
 
 def _gemm(pool: Pool, flops: Number, weight_bytes: Number) -> Work:
@@ -69,7 +76,8 @@ def attention_weights(pool: Pool, attention: Attention, tokens: Number, cached: 
     held = attention.query_parameters(hidden) / pool.tensor
     held = held + attention.key_value_parameters(hidden) / at_most(pool.tensor, float(attention.kv_heads))
     again = 2.0 * attention.expansion_parameters * cached / pool.tensor
-    return _gemm(pool, 2.0 * held * tokens + again, held * pool.precision.weight_bytes)
+    flops = (2.0 * held * tokens + again) * _slower(pool, "attention")
+    return _gemm(pool, flops, held * pool.precision.bytes_of("attention"))
 
 
 def core_work(pool: Pool, attention: Attention, sequences: Number, queries: Number, context: Number) -> Work:
@@ -91,7 +99,7 @@ def core_work(pool: Pool, attention: Attention, sequences: Number, queries: Numb
 def dense_work(pool: Pool, block: FeedForward, tokens: Number) -> Work:
     """Return a dense feed-forward block of ``tokens`` of one tensor group."""
     held = block.dense_parameters(pool.architecture.hidden) / pool.tensor
-    return _gemm(pool, 2.0 * held * tokens, held * pool.precision.weight_bytes)
+    return _gemm(pool, 2.0 * held * tokens * _slower(pool, "others"), held * pool.precision.bytes_of("others"))
 
 
 def expert_work(pool: Pool, block: FeedForward, tokens: Number, *, hot: bool = True, filled: Number = 1.0) -> Work:
@@ -112,11 +120,11 @@ def expert_work(pool: Pool, block: FeedForward, tokens: Number, *, hot: bool = T
     routed, shared = block.expert_parameters(hidden) / split, block.shared_parameters(hidden) / split
     beside = at_most(experts.shared_ranks, 0.0) + 1.0 - at_most(experts.shared_ranks, 1.0)
     own = tokens / pool.tensor if _spread(pool) else tokens
-    router = block.router_parameters(hidden)
+    others, precision = shared * beside + block.router_parameters(hidden), pool.precision
     return _gemm(
         pool,
-        2.0 * (routed * copies + (shared * beside + router) * own),
-        (routed * slots * hit + shared * beside + router) * pool.precision.weight_bytes,
+        2.0 * (routed * copies * _slower(pool, "experts") + others * own * _slower(pool, "others")),
+        routed * slots * hit * precision.bytes_of("experts") + others * precision.bytes_of("others"),
     )
 
 

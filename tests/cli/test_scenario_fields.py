@@ -89,6 +89,58 @@ def test_a_quantized_config_says_the_formats_that_the_scenario_leaves_open(
     assert precision_of(quantized(config, weights="bf16", head="bf16")) == ("bf16", *formats[1:3], "bf16")
 
 
+EIGHT = {"num_bits": 8, "type": "int"}
+FOUR = {"num_bits": 4, "type": "int"}
+GROUPS = {
+    "routed": {
+        "targets": ["re:.*mlp\\.experts\\.\\d+\\.(gate|up|down)_proj$"],
+        "weights": FOUR,
+        "input_activations": EIGHT,
+    },
+    "rest": {"targets": ["Linear"], "weights": EIGHT, "input_activations": EIGHT},
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        # As DeepSeek's W4A8 checkpoints for Ascend are: only routed experts have four bits.
+        ({"quant_method": "compressed-tensors", "config_groups": GROUPS}, Quantization("int8", "int8", experts="int4")),
+        # As Kimi K2 Thinking's config leaves out all but the routed experts.
+        ({"quant_method": "compressed-tensors", "config_groups": {"a": {"targets": ["Linear"], "weights": FOUR}},
+          "ignore": ["lm_head", "re:.*self_attn.*", "re:.*shared_experts.*",
+                     "re:.*mlp\\.(gate|up|gate_up|down)_proj.*"]},
+         Quantization("bf16", "bf16", experts="int4")),
+        ({"quant_method": "fp8", "modules_to_not_convert": ["self_attn"]},
+         Quantization("fp8", "fp8", attention="bf16")),
+        ({"quant_method": "awq", "bits": 4, "modules_to_not_convert": ["mlp.experts"]},
+         Quantization("int4", "bf16", experts="bf16")),
+        ({"quant_method": "w8a8_int8", "ignore": ["model.layers.*.self_attn"]},
+         Quantization("int8", "int8", attention="bf16")),
+    ],
+)  # fmt: skip
+def test_classes_of_weights_may_have_formats_of_their_own(config: dict[str, Any], expected: Quantization) -> None:
+    assert read_quantization(config) == expected
+
+
+def test_the_experts_of_a_model_that_has_none_are_refused_and_a_gpu_gets_its_own_format(tmp_path: Path) -> None:
+    inference = {"mode": "Decode", "inputTokens": 100, "outputTokens": 100, "batch": {"sequencesPerCard": 8}}
+    base: dict[str, Any] = {"machine": {"nodes": 2}, "model": {"name": "deepseek-r1"},
+                            "inference": inference | {"precision": {"weights": "int8", "experts": "int4"}}}  # fmt: skip
+    base["inference"]["decode"] = {"parallelism": {"expert": 32}}
+    status, out, _ = command(tmp_path, "compare", base, "cloudmatrix-384", "h800-cluster", "-o", "json")
+    assert status == 0
+    there = json.loads(out)["machines"][1]
+    assert "weights fp8" in " ".join(there["changed"])
+    assert "experts" not in " ".join(there["changed"])
+    assert command(tmp_path, "simulate", base)[1].count("experts int4") == 1
+    base |= {"model": {"name": "qwen3-8b"}}
+    del base["inference"]["decode"]
+    status, out, error = command(tmp_path, "simulate", base)
+    assert (status, out) == (2, "")
+    assert "inference.precision.experts is not for qwen3-8b, which has no experts: leave it out" in error
+
+
 def test_without_a_quantized_config_the_formats_are_those_of_the_machine() -> None:
     base = {"model": {"config": LLAMA}, "inference": {"mode": "Prefill", "inputTokens": 1000}}
     assert precision_of(evaluate({"machine": {"nodes": 1}, **base}))[:2] == ("int8", "int8")

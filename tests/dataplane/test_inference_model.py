@@ -16,6 +16,7 @@ from supernode_dataplane.deployment import Experts, Pool, Precision, Speculation
 from supernode_dataplane.exchange import all_reduce_seconds, combine, dispatch, one_shot_seconds, ring_seconds
 from supernode_dataplane.hardware import Hardware, hardware_of
 from supernode_dataplane.inference import InferenceSpec, inference_point
+from supernode_dataplane.operators import attention_weights, expert_work
 from supernode_dataplane.prefill import prefill_step
 from supernode_dataplane.profile import load_profile
 from supernode_dataplane.split import split_step
@@ -109,6 +110,47 @@ def test_replicas_of_experts_take_memory_and_fewer_bits_give_it_back() -> None:
     four = capacity_of(pool(dies=288, expert=288, precision=Precision(weights="int4")), 4096.0)
     assert doubled.weights > plain.weights > four.weights
     assert doubled.sequences < plain.sequences < four.sequences
+
+
+def test_each_class_of_weights_has_its_bytes_and_its_time() -> None:
+    formats: dict[str, Precision] = {
+        "eight": Precision(),
+        "experts": Precision(experts="int4"),
+        "attention": Precision(attention="int4"),
+        "four": Precision(weights="int4"),
+    }
+    held = {name: capacity_of(pool(precision=each), 4096.0).weights for name, each in formats.items()}
+    read = {name: decode_step(pool(precision=each), 32.0, 4224.0).hbm_bytes for name, each in formats.items()}
+    seconds = {name: decode_step(pool(precision=each), 32.0, 4224.0).seconds for name, each in formats.items()}
+    for cost in (held, read, seconds):
+        assert cost["four"] < min(cost["experts"], cost["attention"]) <= max(cost["experts"], cost["attention"])
+        assert max(cost["experts"], cost["attention"]) < cost["eight"]
+    # What classes save adds up to no more than what all weights of four bits save: dense and shared ones are a class.
+    saved = {name: held["eight"] - held[name] for name in formats}
+    assert saved["experts"] + saved["attention"] < saved["four"]
+
+
+def test_a_class_of_every_format_equals_one_format_for_all() -> None:
+    one, each = Precision(weights="int4"), Precision(weights="int4", attention="int4", experts="int4")
+    assert capacity_of(pool(precision=one), 4096.0) == capacity_of(pool(precision=each), 4096.0)
+    assert (
+        decode_step(pool(precision=one), 32.0, 4224.0).seconds
+        == decode_step(pool(precision=each), 32.0, 4224.0).seconds
+    )
+
+
+def test_products_with_bf16_weights_are_computed_in_bf16() -> None:
+    tokens = 4096.0  # many: the products are bound by the cubes
+    kinds = pool().architecture.groups[-1]
+    eight, sixteen = (attention_weights(pool(precision=p), kinds.attention, tokens)
+                      for p in (Precision(), Precision(attention="bf16")))  # fmt: skip
+    half, whole = (work.flops / work.peak for work in (eight, sixteen))
+    assert whole == pytest.approx(half * CM.peak("int8") / CM.peak("bf16"))
+    assert sixteen.hbm_bytes == pytest.approx(2 * eight.hbm_bytes)
+    # Routed experts are slower alone; dense blocks keep their rate.
+    kept, slow = (expert_work(pool(precision=p), kinds.feed_forward, tokens)
+                  for p in (Precision(), Precision(experts="bf16")))  # fmt: skip
+    assert slow.flops > 1.5 * kept.flops
 
 
 def test_a_batch_that_does_not_fit_has_rate_zero() -> None:

@@ -76,8 +76,21 @@ def test_an_unknown_name_lists_near_ones():
         ({"quantization_config": {"quant_method": "gptq", "bits": 4, "lm_head": True}}, "a head of 4 bits"),
         ({"quantization_config": {"quant_method": "fp8", "activation_scheme": "odd"}}, "activation_scheme 'odd'"),
         (
-            {"quantization_config": {"quant_method": "fp8", "ignored_layers": ["re:.*self_attn.*"]}},
-            "leaves large weights in another format",
+            {"quantization_config": {"quant_method": "fp8", "ignored_layers": ["model.layers.0.self_attn"]}},
+            "ignored_layers: 'model.layers.0.self_attn' means single layers; leave quantization_config out",
+        ),
+        (
+            {"quantization_config": {"quant_method": "fp8", "ignored_layers": ["re:.*self_attn.[qk]_proj"]}},
+            "is an expression that is not understood",
+        ),
+        (
+            {"quantization_config": {"quant_method": "fp8", "ignored_layers": ["re:.*q_proj"]}},
+            "attention's weights in bf16 and fp8 at once are not modelled",
+        ),
+        ({"quantization_config": {"quant_method": "fp8", "ignored_layers": ["blocks"]}}, "means no layers that are"),
+        (
+            {"quantization_config": {"quant_method": "fp8", "ignored_layers": ["re:" + "(a|a)" * 40 + "$"]}},
+            "is an expression that is not understood",
         ),
         (
             {"quantization_config": {"quant_method": "compressed-tensors"}},
@@ -93,7 +106,19 @@ def test_an_unknown_name_lists_near_ones():
                     },
                 }
             },
-            "config_groups must have one format (experts int4, attention int8): weights of several formats are not",
+            "config_groups: experts (int4) and attention (int8) mean the same layers",
+        ),
+        (
+            {
+                "quantization_config": {
+                    "quant_method": "compressed-tensors",
+                    "config_groups": {
+                        "a": {"weights": {"num_bits": 8}, "targets": ["re:.*experts.*"]},
+                        "b": {"weights": {"num_bits": 8}, "input_activations": {"num_bits": 8}},
+                    },
+                }
+            },
+            "config_groups: activations of several formats (a bf16, b int8) are not modelled",
         ),
         ({"quantization_config": "fp8"}, "quantization_config must be an object"),
         ({"num_nextn_predict_layers": 1}, "num_nextn_predict_layers is not understood for model_type llama"),

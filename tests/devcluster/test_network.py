@@ -11,27 +11,28 @@ import pytest
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(120)]
 
-DEVCLUSTER = Path(__file__).resolve().parents[2] / "devcluster"
+TESTS = Path(__file__).resolve().parents[1]
+DEVCLUSTER = TESTS.parent / "devcluster"
 NODE, HOST, PORT = "10.199.0.1", "10.199.0.2", 4321
 # A bridge takes the lowest address of its cables unless it was given one; pods' cables have random ones.
 LOWEST = "02:00:00:00:00:01"
 
 MACHINE = f"""
 import os, socket, subprocess, sys
+sys.path.insert(0, {str(TESTS)!r})
+from support.processes import child
 network = os.open("/proc/self/ns/net", os.O_RDONLY)
-apart = ["unshare", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"]
-node = subprocess.Popen(
-    [*apart, sys.executable, "-c", sys.argv[1], str(network)],
-    pass_fds=(network,), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-)
-for step in ("start", "pod comes", "pod goes"):
-    node.stdin.write(step + chr(10))
-    node.stdin.flush()
-    assert node.stdout.readline().strip() == "done", step
-    try:
-        socket.create_connection(("{NODE}", {PORT}), timeout=5).close()
-    except OSError as error:
-        print(step + ": " + str(error))
+apart = ["unshare", "--net", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c"]
+pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+with child([*apart, sys.argv[1], str(network)], pass_fds=(network,), **pipes) as node:
+    for step in ("start", "pod comes", "pod goes"):
+        node.stdin.write(step + chr(10))
+        node.stdin.flush()
+        assert node.stdout.readline().strip() == "done", step
+        try:
+            socket.create_connection(("{NODE}", {PORT}), timeout=5).close()
+        except OSError as error:
+            print(step + ": " + str(error))
 """
 
 INNER = f"""

@@ -84,7 +84,9 @@ def _pool(given: Mapping[str, Any], stack: Stack, *, dies: int, tensor: int, exp
         dies=dies,
         tensor=tensor,
         expert=expert,
-        precision=Precision(weights=weights, activations="bf16" if weights == "bf16" else "int8"),
+        precision=Precision(
+            weights=weights, experts=given.get("experts"), activations="bf16" if weights == "bf16" else "int8"
+        ),
         speculation=Speculation(drafts=given["drafts"], accepted=given["accepted"]),
     )
 
