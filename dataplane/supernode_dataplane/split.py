@@ -107,18 +107,13 @@ def split_step(pool: Pool, expert_dies: Number, domains: Number, sequences: Numb
         total.cause("experts", away * half.feed_forward / trip)
         total.cause("exchange", away * (1.0 - half.feed_forward / trip))
         total.copies = total.copies + count * sequences * queries / pool.tensor * block.top_k
-    tokens = pool.speculation
-    head, host = head_work(pool, sequences * tokens.queries).seconds(), pool.stack.host_seconds
-    rest = head + host
-    draft = layer_times(domain, pool.architecture.groups[-1], sequences, context).seconds
-    drafts = tokens.drafts * (draft + head_work(pool, sequences).seconds() + pool.stack.draft_seconds)
-    rest = rest + drafts
+    rest = _once_a_step(pool, domain, sequences, context)
     cards = (pool.dies + expert_dies) / pool.hardware.dies_per_card
     kind, hidden = pool.precision.activations, pool.architecture.hidden
     scale = SCALE_SHARE if kind != "bf16" else 1.0
     return SplitStep(
-        seconds + rest, shown[0], shown[1], shown[2], cards,
-        breakdown={**total.causes, "head": head, "host": host, "draft": drafts},
+        seconds + (rest["head"] + rest["host"] + rest["draft"]), shown[0], shown[1], shown[2], cards,
+        breakdown={**total.causes, **rest},
         flops=total.flops,
         hbm_bytes=total.hbm_bytes,
         expert_seconds=total.expert_seconds,
@@ -127,6 +122,17 @@ def split_step(pool: Pool, expert_dies: Number, domains: Number, sequences: Numb
         dispatched_bytes=total.copies * hidden * (BYTES[kind] * scale),
         combined_bytes=total.copies * hidden * BYTES["bf16"],
     )  # fmt: skip
+
+
+def _once_a_step(pool: Pool, domain: Pool, sequences: Number, context: Number) -> dict[str, Number]:
+    """Return what an attention die does beside the layers, in seconds by cause."""
+    tokens = pool.speculation
+    draft = layer_times(domain, pool.architecture.groups[-1], sequences, context).seconds
+    return {
+        "head": head_work(pool, sequences * tokens.queries).seconds(),
+        "host": pool.stack.host_seconds,
+        "draft": tokens.drafts * (draft + head_work(pool, sequences).seconds() + pool.stack.draft_seconds),
+    }
 
 
 def split_pool_step(pool: Pool, sequences: Number, context: Number) -> SplitStep:

@@ -31,7 +31,7 @@ _KEYNOTE: Final = "Huawei Connect 2025: 4.91M and 19.6M tokens/s for 17 and 26.5
 _BATCH: Final = 1536
 """Sequences a step where nothing is stated: two for each die, about 6 Mi tokens at 4K."""
 _CARDS: Final = "tokens/s/card"
-_BATCHES: Final = (96, 192, 384, 768)
+_BATCHES: Final = (192, 96, 384, 768)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,12 @@ class _Decoding:
 
 def workload_claims() -> tuple[Claim, ...]:
     """Return the claims about training and decode."""
-    return (*_llama(), *_other_training(), *_decode(), _pangu(), _equal_dies())
+    return (*_llama(), _within_reach(), *_other_training(), *_decode(), _pangu(), _equal_dies())
 
 
 def _llama() -> tuple[Claim, ...]:
     machine, training = load_profile("cloudmatrix-384"), _llama_training()
     ours = _trained(machine, training, machine.dies)
-    results = {batch: _trained(machine, _llama_training(batch), machine.dies) for batch in _BATCHES}
     model = training.model
     card = machine.dies_per_package * machine.bf16_flops_per_die
     mfu = 132 * model.training_flops_per_token(8192) / card
@@ -88,19 +87,24 @@ def _llama() -> tuple[Claim, ...]:
             f"times {ours.mfu / base_mfu:.2f} in MFU, which is what the bus gives.",
             tolerance=0.2,
         ),
-        Claim(
-            id="7.6",
-            subject="132 tokens/s/card within reach",
-            unit=_CARDS,
-            published=(132.0, 132.0),
-            source=_PRESS,
-            readings=tuple(
-                Reading(f"batch {batch}", found.tokens_per_second_per_card, found.expected_error_percent)
-                for batch, found in ((batch, results[batch]) for batch in (192, 96, 384, 768))
-            ),
-            definition="The layout is not published; ours is fixed and the batch varies.",
-            tolerance=0.15,
+    )
+
+
+def _within_reach() -> Claim:
+    machine = load_profile("cloudmatrix-384")
+    results = {batch: _trained(machine, _llama_training(batch), machine.dies) for batch in _BATCHES}
+    return Claim(
+        id="7.6",
+        subject="132 tokens/s/card within reach",
+        unit=_CARDS,
+        published=(132.0, 132.0),
+        source=_PRESS,
+        readings=tuple(
+            Reading(f"batch {batch}", found.tokens_per_second_per_card, found.expected_error_percent)
+            for batch, found in results.items()
         ),
+        definition="The layout is not published; ours is fixed and the batch varies.",
+        tolerance=0.15,
     )
 
 
