@@ -1,6 +1,6 @@
 """Three pictures from the library: TPOT against batch, the breakdown of a training step, machines side by side.
 
-python examples/plots/plots.py FOLDER        (needs the extra: pip install 'supernode[plots]')
+python examples/plots/plots.py FOLDER        (needs the extra: from the checkout, pip install '.[plots]')
 """
 
 from __future__ import annotations

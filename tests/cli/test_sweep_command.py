@@ -181,7 +181,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     status, out, error = run("-f", grid_file(tmp_path), "-o", tmp_path / "t.parquet")
     assert (status, out) == (2, "")
-    assert "pip install 'supernode[sweep]'" in error
+    assert "pip install '.[sweep]'" in error
 
 
 def test_shards_join_to_what_one_run_gives(tmp_path: Path) -> None:
