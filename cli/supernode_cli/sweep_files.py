@@ -193,8 +193,8 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow.parquet
     except ImportError:
         raise CliError(
-            "--output: Parquet needs pyarrow, which the extra sweep has (pip install '.[sweep]' in a checkout); or end the "
-            "name in .csv or .jsonl"
+            "--output: Parquet needs pyarrow, which the extra sweep has (pip install '.[sweep]' in a checkout); or end "
+            "the name in .csv or .jsonl"
         ) from None
     return pyarrow, pyarrow.parquet
 
