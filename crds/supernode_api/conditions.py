@@ -42,7 +42,6 @@ class Reason(StrEnum):
     RECONCILING = "Reconciling"
     DELETING = "Deleting"
     INVALID_OBJECT = "InvalidObject"
-    CONFLICT = "Conflict"
     # SuperNode
     PROFILE_NOT_FOUND = "ProfileNotFound"
     SUPER_POD_ID_TAKEN = "SuperPodIDTaken"
@@ -66,6 +65,7 @@ class Reason(StrEnum):
     KUBELET_UNREACHABLE = "KubeletUnreachable"
     REGISTRATION_FAILED = "RegistrationFailed"
     POD_RESOURCES_UNREACHABLE = "PodResourcesUnreachable"
+    CONFLICT = "Conflict"
     DRAINING = "Draining"
     RELEASED = "Released"
     # SuperNodeWorkload
@@ -87,6 +87,7 @@ class Reason(StrEnum):
     SPANS_SERVERS = "SpansServers"
     LINKS_MISMATCH = "LinksMismatch"
     DIES_FAULTY = "DiesFaulty"
+    LINKS_FAULTY = "LinksFaulty"
 
 
 def find_condition(conditions: list[dict[str, Any]], type_: str) -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ from supernode_dataplane.pool_parts import PoolPart, pool_parts
 from supernode_dataplane.pool_rates import PoolRates, Rates, deployment_rates
 from supernode_dataplane.pool_traffic import Ways, add_pairs, add_split, add_spread
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.runs import DieLoads, Run
+from supernode_dataplane.runs import DieLoads, Run, Stall, place_of, stall_of_links
 
 __all__ = ["InferenceRun", "PlacedPools", "placed_pools", "run_deployment"]
 
@@ -74,7 +74,7 @@ def run_deployment(fabric: Fabric, placed: Placed, deployment: Deployment, free:
         uplink_tx_bytes_per_second=solution.uplinks[0],
         uplink_rx_bytes_per_second=solution.uplinks[1],
         loads=solution.loads,
-        waiting=_waiting(fabric, placed, up, solution),
+        stall=_stall(fabric, placed, up, solution),
         notes=_notes(fabric, placed, up, solution),
         deployment=deployment,
         rates=solution.rates,
@@ -303,25 +303,16 @@ def _add_traffic(found: PlacedPools, pools: Mapping[Role, PoolRates], near: Ways
         )
 
 
-def _waiting(fabric: Fabric, placed: Placed, up: BoolArray, solution: _Solution) -> str:
-    profile = fabric.profile
-
-    def place(die: int) -> str:
-        return f"server {die // profile.dies_per_server} die {die % profile.dies_per_server}"
-
+def _stall(fabric: Fabric, placed: Placed, up: BoolArray, solution: _Solution) -> Stall | None:
     for part in solution.parts:
         if not part.whole.any():
             broken = part.dies[~fabric.healthy[part.dies]]
-            return (
+            return Stall(
+                "DiesFaulty",
                 f"{broken.size} dies of its {part.found.role} pool are broken, so that none of {part.whole.size} "
-                f"instances is whole; the first is {place(int(broken[0]))}"
+                f"instances is whole; the first is {place_of(fabric.profile, int(broken[0]))}",
             )
-    if solution.moves:
-        return ""
-    bare = placed.dies[~up.any(axis=1)]
-    if bare.size:
-        return f"{bare.size} of its dies have no working bus link; the first is {place(int(bare[0]))}"
-    return "two of its dies that must talk have no working plane in common"
+    return None if solution.moves else stall_of_links(fabric, placed, up)
 
 
 def _notes(fabric: Fabric, placed: Placed, up: BoolArray, solution: _Solution) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from supernode_dataplane.placing import Placed
 from supernode_dataplane.pool_rates import Rates
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.running import TrainingRun
-from supernode_dataplane.runs import Run
+from supernode_dataplane.runs import Run, Stall
 from supernode_dataplane.state import DeviceState, Problem, WorkloadResult
 
 __all__ = ["workload_result"]
@@ -30,11 +30,13 @@ def workload_result(
     """Return the result of one workload; ``outcome`` is its run, why it has none, or None while it waits."""
     cards = len(set((placed.dies // profile.dies_per_package).tolist()))
     run = outcome if isinstance(outcome, Run) else None
+    stall = run.stall if run is not None else Stall("Incomplete", placed.waiting) if placed.waiting else None
     base = WorkloadResult(
         key=workload.key,
         kind="training" if workload.inference is None else "inference",
         problem=outcome if isinstance(outcome, Problem) else None,
-        waiting=placed.waiting if run is None else run.waiting,
+        waiting="" if stall is None else stall.message,
+        waiting_reason=None if stall is None else stall.reason,
         notes=placed.notes,
         dies=placed.dies.size,
         cards=cards,
@@ -48,6 +50,7 @@ def workload_result(
     common = replace(
         base,
         waiting="",
+        waiting_reason=None,
         notes=base.notes + run.notes + _shared(profile, placed, contended=contended),
         tokens_per_second=run.tokens_per_second,
         tokens_per_second_per_card=run.tokens_per_second / cards,

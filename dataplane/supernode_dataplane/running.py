@@ -17,7 +17,7 @@ from supernode_dataplane.fabric import Fabric, plane_share
 from supernode_dataplane.incast import excess_of, member_load
 from supernode_dataplane.link_costs import LinkCosts, groups_of, link_costs
 from supernode_dataplane.placing import Placed, names
-from supernode_dataplane.runs import DieLoads, Run
+from supernode_dataplane.runs import DieLoads, Run, Stall, place_of, stall_of_links
 from supernode_dataplane.training import EXCHANGES_PER_PASS, Plan, Step, training_step
 
 __all__ = ["TrainingRun", "run_training"]
@@ -77,7 +77,7 @@ def run_training(fabric: Fabric, placed: Placed, plan: Plan, free: FloatArray | 
         uplink_tx_bytes_per_second=uplinks,
         uplink_rx_bytes_per_second=uplinks,
         loads=_loads(plan, step, grid.size) if runs else None,
-        waiting=_waiting(fabric, placed, up, alive, bool(np.isfinite(step.seconds))),
+        stall=_stall(fabric, placed, up, alive, bool(np.isfinite(step.seconds))),
         notes=_notes(fabric, placed, costs, plan, up=up, lost=plan.data - alive),
     )
 
@@ -164,20 +164,12 @@ def _of_members(costs: LinkCosts, imbalance: float) -> Cost:
     return replace(cost, ports=ports, uplinks=uplinks)
 
 
-def _waiting(fabric: Fabric, placed: Placed, up: BoolArray, alive: int, moves: bool) -> str:
-    profile = fabric.profile
+def _stall(fabric: Fabric, placed: Placed, up: BoolArray, alive: int, moves: bool) -> Stall | None:
     if not alive:
-        broken = [int(n) for n in np.flatnonzero(~fabric.healthy[placed.dies])]
-        first = int(placed.dies[broken[0]])
-        where = f"server {first // profile.dies_per_server} die {first % profile.dies_per_server}"
-        return f"{len(broken)} of its dies are broken, so that no data parallel replica is whole; the first is {where}"
-    if not moves:
-        bare = placed.dies[~up.any(axis=1)]
-        if bare.size:
-            where = f"server {int(bare[0]) // profile.dies_per_server} die {int(bare[0]) % profile.dies_per_server}"
-            return f"{bare.size} of its dies have no working bus link; the first is {where}"
-        return "two of its dies that must talk have no working plane in common"
-    return ""
+        broken = placed.dies[~fabric.healthy[placed.dies]]
+        lost = f"{broken.size} of its dies are broken, so that no data parallel replica is whole"
+        return Stall("DiesFaulty", f"{lost}; the first is {place_of(fabric.profile, int(broken[0]))}")
+    return None if moves else stall_of_links(fabric, placed, up)
 
 
 def _notes(

@@ -14,9 +14,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bound", "DeviceState", "FabricState", "MachineState", "Problem", "WorkloadResult"]
+__all__ = ["Bound", "DeviceState", "FabricState", "MachineState", "Problem", "WaitingReason", "WorkloadResult"]
 
 Bound = Literal["Compute", "HBM", "Bus", "RDMA", "Pipeline"]
+WaitingReason = Literal["Incomplete", "DiesFaulty", "LinksFaulty", "LinksMismatch"]
+"""Condition reasons of a workload that is valid and has no rate: pods or dies are missing, its dies are broken, the bus
+between them is, or its containers hold links that lead nowhere."""
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
@@ -45,6 +48,8 @@ class WorkloadResult:
     problem: Problem | None = None
     waiting: str = ""
     """Why its rate is 0 although it is valid; empty while it runs."""
+    waiting_reason: WaitingReason | None = None
+    """What kind of thing ``waiting`` is about; None while it runs, and of a run over several supernodes."""
     notes: tuple[str, ...] = ()
     """What makes it slower than it could be (scattered dies, lost links, contention), for people."""
     tokens_per_second: float = 0.0

@@ -97,7 +97,8 @@ def test_links_of_dies_that_it_does_not_hold_carry_nothing_and_are_reported():
 def test_no_link_at_all_stops_it_with_the_reason():
     result = only(run(workload("a", ranks=ranks_of_parts([[(3, "0-15", "")]]), base=SMALL)))
     assert result.tokens_per_second == 0
-    assert result.waiting == "16 of its dies have no working bus link; the first is server 3 die 0"
+    assert result.waiting == "its containers hold no bus link of 16 of its dies; the first is server 3 die 0"
+    assert result.waiting_reason == "LinksMismatch"
 
 
 def test_without_a_plane_in_common_it_stops_with_the_reason():
@@ -106,6 +107,23 @@ def test_without_a_plane_in_common_it_stops_with_the_reason():
     result = only(run(workload("a", ranks=ranks, base=SMALL), faults=faults))
     assert result.tokens_per_second == 0
     assert "no working plane in common" in result.waiting
+    assert result.waiting_reason == "LinksFaulty"
+
+
+def test_links_that_are_not_held_are_no_broken_ones():
+    ranks = ranks_of_parts([[(0, "0-7", "0-6,7-13,14-20,21-27,28-34,35-41,42-45,53-55")]])
+    assert only(run(workload("a", ranks=ranks, base=SMALL))).waiting == "", "planes 0 to 3 and 4 to 6: six others help"
+    apart = ranks_of_parts([[(0, "0-7", "0-3,7-10,14-17,21-24,28-31,35-38,42-45,53-55")]])
+    result = only(run(workload("a", ranks=apart, base=SMALL)))
+    assert result.waiting == "its containers hold no links on one plane of two of its dies that must talk"
+    assert result.waiting_reason == "LinksMismatch"
+
+
+def test_a_die_whose_links_are_all_broken_is_named():
+    faults = {3: [{"diePort": {"die": 4, "plane": plane}} for plane in range(7)]}
+    result = only(run(workload("a", [3], SMALL), faults=faults))
+    assert result.waiting == "1 of its dies have no working bus link; the first is server 3 die 4"
+    assert result.waiting_reason == "LinksFaulty"
 
 
 @pytest.mark.parametrize(

@@ -333,7 +333,7 @@ def workload_view(**changes: Any) -> WorkloadView:
     return replace(good, **changes)
 
 
-IDLE = WorkloadResult("n/w", waiting="3 of its dies are broken")
+IDLE = WorkloadResult("n/w", waiting="3 of its dies are broken", waiting_reason="DiesFaulty")
 NOTHING = {"nodes": 0, "dies": 0, "cabinets": 0, "ranks": []}
 READY: list[tuple[dict[str, Any], str, str]] = [
     ({}, "Running", "154.2 tokens/s on each card, 16 dies on 1 servers, bound by Compute; slow"),

@@ -132,9 +132,9 @@ def _judge_ready(view: WorkloadView) -> Verdict:
         return Verdict(type_, False, Reason.INCOMPLETE, missing)
     if result is not None and result.problem is not None:
         return Verdict(type_, False, Reason(result.problem.reason), f"{result.problem.field}: {result.problem.message}")
-    waiting = result.waiting if result is not None else ""
-    reason = Reason.DIES_FAULTY if "fault" in waiting or "dead" in waiting or "broken" in waiting else Reason.INCOMPLETE
-    return Verdict(type_, False, reason, waiting or "The machine gives it no rate.")
+    if result is not None and result.waiting_reason is not None:
+        return Verdict(type_, False, Reason(result.waiting_reason), result.waiting)
+    return Verdict(type_, False, Reason.INCOMPLETE, "The machine gives it no rate.")
 
 
 def _describe_excess(view: WorkloadView) -> str:
