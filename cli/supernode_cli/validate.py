@@ -24,17 +24,21 @@ def validate(rows: tuple[str, ...], output: str) -> None:
     from supernode_dataplane.suite import validate as run
 
     known = [row.id for row in load_rows()]
+    defined = _definitions() if set(rows) - set(known) or (output == "json" and not rows) else []
     for row in rows:
-        if row not in known:
-            raise CliError(f"no row {row[:40]!r} in the suite; known: {', '.join(known)}")
+        if row not in known and row not in [found["id"] for found in defined]:
+            names = ", ".join([*known, *(found["id"] for found in defined)])
+            raise CliError(f"no row {row[:40]!r} in the suite; known: {names}")
+    defined = [found for found in defined if not rows or found["id"] in rows]
     report = run(rows or None)
     if output == "json":
         document = report.to_json()
-        if not rows:
-            document["rows"] += _definitions()
+        document["rows"] += defined
         click.echo(json.dumps(document, indent=2))
     else:
         _print(report)
+        for found in defined:
+            click.echo(f"{found['id']} is a row by definition and counts in no statistic: supernode claims explains it")
 
 
 def _definitions() -> list[dict[str, Any]]:

@@ -40,6 +40,19 @@ def test_informative_rows_are_those_that_the_rules_name(report: SuiteReport) -> 
     assert report.informative.rows == len(named)
 
 
+def test_definitions_and_the_gates_of_the_first_path_are_rows_that_no_statistic_counts(report: SuiteReport) -> None:
+    aside = [row for row in report.rows if not row.counted]
+    assert {row.id for row in aside} == {"C-K1", "H-T1", "H-T2"}
+    assert not any(row.informative for row in aside)
+    assert all(row.passed for row in aside)
+    rows = {row.id: row for row in aside}
+    assert abs(rows["C-K1"].error_percent) < 1e-6
+    assert rows["H-T1"].computed["tokens/s/card"] == pytest.approx(132, rel=0.15)
+    assert all(2.0 <= ratio <= 3.0 for ratio in rows["H-T2"].computed.values())
+    training = [row for row in report.rows if (row.set, row.letter) == ("test", "T")]
+    assert report.groups["test/T"].rows == sum(row.counted for row in training) == len(training) - 2
+
+
 def test_shape_and_sign_rows_hold(report: SuiteReport) -> None:
     rows = {row.id: row for row in report.rows}
     for name in ("C-K4", "H-D13", "H-D14", "H-K3"):

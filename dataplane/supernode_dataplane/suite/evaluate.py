@@ -225,6 +225,25 @@ def _training(given: Given, stacks: Stacks) -> Values:
     return {"tokens/s/card": _trained(given, stacks, given["cards"], given["batch"])}
 
 
+def _traditional(given: Given, stacks: Stacks) -> Values:
+    """Return the rate of a card over that of a card of the traditional cluster, by virtual stages there."""
+    here, there = _training(given, stacks)["tokens/s/card"], {**given, **given["traditional"]}
+    return {
+        f"ratio at VPP {chunks}": here / _training({**there, "virtual": chunks}, stacks)["tokens/s/card"]
+        for chunks in there["virtuals"]
+    }
+
+
+def _tiers(given: Given, stacks: Stacks) -> Values:
+    del stacks  # definitions: nothing of a stack is in them
+    hardware = _hardware(given)
+    values: Values = {}
+    for tier in ("package", "node", "pod"):
+        values[f"{tier} GB/s"] = getattr(hardware, f"{tier}_bytes_per_second") / 1e9
+        values[f"{tier} us"] = getattr(hardware, f"{tier}_latency_seconds") * 1e6
+    return values
+
+
 def _linearity(given: Given, stacks: Stacks) -> Values:
     # Linearity is of a cluster that grows with its work: the sequences of a step grow with the cards.
     cards, batch = given["cards"], given["batch"]
@@ -253,5 +272,7 @@ _KINDS: Final[Mapping[str, Callable[[Given, Stacks], Values]]] = {
     "serving": serving_row,
     "split": _split,
     "streams": _streams,
+    "tiers": _tiers,
+    "traditional": _traditional,
     "training": _training,
 }

@@ -35,6 +35,8 @@ class RowReport:
     """Half width of the 90 % interval around the worst component; None for signs and gains."""
     covered: bool | None
     """Whether the published value of the worst component lies inside."""
+    counted: bool = True
+    """Whether the row counts in the statistics of its set and class."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as `supernode validate -o json` prints it."""
@@ -115,6 +117,7 @@ def validate(only: Iterable[str] | None = None) -> SuiteReport:
     groups: dict[str, Statistics] = {}
     for name in sorted({f"{row.set}/{row.letter}" for row in rows}):
         members = [row for row in rows if f"{row.set}/{row.letter}" == name and row.interval_percent is not None]
+        members = [row for row in members if row.counted]
         if members:
             groups[name] = _statistics(members)
     return SuiteReport(rows, _statistics([row for row in rows if row.informative]), groups, fitted_constants())
@@ -182,6 +185,7 @@ def _row(  # noqa: PLR0917 - what a row is made of
         passed=passed,
         interval_percent=width,
         covered=covered,
+        counted=row.counted,
     )
 
 

@@ -26,6 +26,8 @@ class Row:
     published: Mapping[str, float]
     gate: str
     """``15``: percent; ``5 pp``: points; ``sign``: true or false."""
+    counted: bool = True
+    """Whether it counts in the statistics of its set and class; definitions and the first path's gates do not."""
 
     @property
     def letter(self) -> str:
