@@ -95,6 +95,9 @@ def capacity_of(
     """Return what is left for caches of sequences of ``context`` tokens on one die.
 
     ``tokens_in_flight`` are those of one tensor group that go through the model at once (a prefill batch or chunk).
+    Bytes, of the shape of pool and context together. Weights that do not fit are no error: ``cache`` is negative then
+    and ``sequences`` 0; :func:`explain_memory` has the arithmetic in words. Source of the parts: the model's config;
+    buffers arXiv 2506.12708.
     """
     if pool.pipeline > 1:
         found = [_stage_capacity(stage, context, tokens_in_flight, memory_fraction) for stage in pool_stages(pool)]

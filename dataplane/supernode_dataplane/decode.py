@@ -69,7 +69,7 @@ class LayerTimes:
 
 @dataclass(frozen=True, slots=True)
 class DecodeStep:
-    """One step: seconds by cause, and what a mean die does in it."""
+    """One step: seconds by cause, and what a mean die does in it. All fields have the shape of what was asked."""
 
     seconds: Number
     one_stream_seconds: Number
@@ -126,7 +126,12 @@ def layer_times(
 
 
 def decode_step(pool: Pool, sequences: Number, context: Number) -> DecodeStep:
-    """Return the step of ``sequences`` running on each tensor group at a mean context, both numbers or arrays."""
+    """Return the step of ``sequences`` running on each tensor group at a mean context of so many tokens.
+
+    Numbers or arrays of one shape, which every field of the step then has; seconds, FLOPs and bytes of a mean die.
+    Nothing is raised for what does not fit (:func:`~supernode_dataplane.capacity.capacity_of` says it). Errors on
+    published rows: class D of docs/fidelity.md. Source: arXiv 2506.12708; constants in data/stacks.yaml with theirs.
+    """
     whole = _sum_layers(pool, sequences, context, two=False)
     one, breakdown = whole.seconds, whole.breakdown
     two = one

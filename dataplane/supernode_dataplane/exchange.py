@@ -72,7 +72,10 @@ def halving_doubling_seconds(hardware: Hardware, size: Number, ranks: Number) ->
 
 
 def all_reduce_seconds(hardware: Hardware, size: Number, ranks: Number, stack: Stack) -> Number:
-    """Return an all-reduce of ``size`` bytes per rank by the fastest way; 0 for one rank."""
+    """Return an all-reduce of ``size`` bytes per rank by the fastest way, seconds; 0 for one rank.
+
+    Size and ranks may be arrays of one shape. Errors on published rows: class K of docs/fidelity.md.
+    """
     ring = ring_seconds(hardware, size, ranks)
     fewer = halving_doubling_seconds(hardware, size, ranks)
     best = at_most(at_most(ring, fewer), one_shot_seconds(hardware, size, ranks, stack))
@@ -100,7 +103,8 @@ def dispatch(  # noqa: PLR0917 - the symbols of the formula, in its order
 ) -> Exchange:
     """Return what sending each of ``tokens`` to ``copies`` experts costs a rank; ``kind`` is the activations' format.
 
-    ``bulk``: thousands of tokens, which cross RDMA once for each server where that is the way between servers.
+    ``bulk``: thousands of tokens, which cross RDMA once for each server where that is the way between servers. Seconds
+    by part, and bytes; tokens are those of a rank and may be an array. Sources as :func:`combine`.
     """
     scale = SCALE_SHARE if kind != "bf16" else 1.0
     sent = tokens * copies * hidden * (BYTES[kind] * scale)
@@ -127,7 +131,10 @@ def combine(  # noqa: PLR0917 - the symbols of the formula, in its order
     *,
     bulk: bool = False,
 ) -> Exchange:
-    """Return what getting the results of ``copies`` experts back in BF16 costs a rank."""
+    """Return what getting the results of ``copies`` experts back in BF16 costs a rank: seconds by part, and bytes.
+
+    Tokens are those of a rank and may be an array. Fitted to arXiv 2506.12708, table 6, and sgl-project/sgl-kernel-npu.
+    """
     return _exchange(
         hardware,
         stack,

@@ -78,7 +78,14 @@ class InferencePoint:
 
 
 def inference_point(spec: InferenceSpec) -> InferencePoint:
-    """Return the steady state of a deployment; see :class:`InferencePoint`."""
+    """Return the steady state of a deployment; see :class:`InferencePoint`.
+
+    Every number of ``spec`` may be an array; then all broadcast together, and each field of the point has that shape.
+    Tokens, seconds, cards. Where memory does not suffice ``fits`` is false and rates are 0; a spec without the pool
+    that its mode needs raises ValueError. The error of a deployment's rate:
+    :func:`~supernode_dataplane.expected_error.deployment_error_percent`. Source: arXiv 2506.12708; constants in
+    data/stacks.yaml with theirs, rows in docs/fidelity.md.
+    """
     if spec.mode == "Prefill":
         return _prefill_only(spec)
     pool = _need(spec.decode, "decode")

@@ -278,8 +278,12 @@ def _weighted(counts: Sequence[int], values: Sequence[float]) -> float:
 
 @lru_cache(maxsize=32)
 def training_step(profile: Profile, plan: Plan, costs: LinkCosts) -> Step:
-    """Return the step time of a plan at these link costs; the slowest stage sets the pace.
+    """Return the step time of a plan at these link costs, seconds with their causes; the slowest stage sets the pace.
 
+    A layout that is impossible has no plan (:func:`plan_training` returns the problem), so nothing is raised here.
+    Errors on published rows: class T of docs/fidelity.md; that of a rate:
+    :func:`~supernode_dataplane.expected_error.training_error_percent`. Sources: the schedules of Megatron-LM (arXiv
+    2104.04473) and Ascend/MindSpeed-LLM; constants in data/stacks.yaml with theirs.
     Plans and costs are kept where they are made, so a machine in which nothing has changed computes no step anew.
     """
     spec, m, chunks = plan.spec, plan.micro_batches, plan.spec.virtual_pipeline
