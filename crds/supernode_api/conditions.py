@@ -77,6 +77,8 @@ class Reason(StrEnum):
     JOB_CONFLICT = "JobConflict"
     JOB_REJECTED = "JobRejected"
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
+    TOO_MANY_PODS = "TooManyPods"
+    INVALID_RANK = "InvalidRank"
     WAITING_FOR_PODS = "WaitingForPods"
     UNSCHEDULABLE = "Unschedulable"
     INCOMPLETE = "Incomplete"

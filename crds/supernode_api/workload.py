@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field, StringConstraints
 
@@ -23,6 +23,8 @@ from supernode_api.common import (
 from supernode_api.inference import Inference
 
 __all__ = [
+    "MAX_RANK",
+    "MAX_RANKS",
     "Bound",
     "ManagedPods",
     "ModelRef",
@@ -41,6 +43,10 @@ __all__ = [
 ]
 
 MAX_CONFIG_CHARACTERS = 16384
+MAX_RANKS: Final = 1024
+"""Pods of one workload."""
+MAX_RANK: Final = 65535
+"""The highest number that a rank can have."""
 
 
 class Stack(StrEnum):
@@ -115,7 +121,7 @@ class Training(ApiModel):
 class ManagedPods(ApiModel):
     """Pods that the operator creates, as an Indexed Job: one pod with all dies of a server for each."""
 
-    nodes: int = Field(ge=1, le=1024, description="Pods, each with a whole server's dies and links.")
+    nodes: int = Field(ge=1, le=MAX_RANKS, description="Pods, each with a whole server's dies and links.")
 
 
 class Pods(ApiModel):
@@ -189,7 +195,7 @@ class Part(ApiModel):
 class Rank(ApiModel):
     """One pod of the workload and where it is."""
 
-    rank: int = Field(ge=0, le=65535, description="Rank of the pod.")
+    rank: int = Field(ge=0, le=MAX_RANK, description="Rank of the pod.")
     pod: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(description="Name of the pod.")
     running: bool = Field(
         description="Whether it does work: bound to a Ready node, not terminating, container running."
@@ -205,7 +211,7 @@ class WorkloadPlacement(ApiModel):
     nodes: int = Field(default=0, ge=0, description="Servers in use.")
     dies: int = Field(default=0, ge=0, description="Dies in use.")
     cabinets: int = Field(default=0, ge=0, description="Compute cabinets in use.")
-    ranks: Annotated[list[Rank], Field(max_length=1024), ListMap(("rank",))] = Field(
+    ranks: Annotated[list[Rank], Field(max_length=MAX_RANKS), ListMap(("rank",))] = Field(
         default_factory=list, description="Every rank that has a pod."
     )
 

@@ -1,4 +1,4 @@
-"""What every running workload is, whatever it runs: its rate, its pace, what its dies and links carry, why it stands."""
+"""What every running workload is, whatever it runs: rate, pace, what dies and links carry; and why one stands still."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.operator_world import API, MERGE, NAMESPACE, NPU, OperatorProcess, ScriptedAgent, World, wait_for
+from support.operator_world import API, MERGE, NAMESPACE, NPU, RANK, OperatorProcess, ScriptedAgent, World, wait_for
 from support.told import told_once
 
 Start = Callable[..., OperatorProcess]
@@ -238,6 +238,26 @@ def test_pods_that_ask_for_too_much_show_what_the_scheduler_says(world: World, s
     ready = lambda: world.condition(world.get_workload("train"), "Ready")  # noqa: E731
     wait_for(lambda: "0/2 nodes" in ready()["message"], "the scheduler's next word")
     assert told_once(world, "train", "Unschedulable")
+
+
+def test_a_pod_whose_index_no_status_can_hold_is_refused_by_name_and_once(
+    world: World, machine: OperatorProcess, agent: ScriptedAgent
+) -> None:
+    world.workload("train", {"selector": {"matchLabels": {"run": "train"}}})
+    world.pod("good", "node-a", run="train", **{RANK: "65535"})
+    agent.hold(0, "good")
+    world.wait_condition(lambda: world.get_workload("train"), "Ready", "True", "Running")
+    world.pod("far", "node-a", run="train", **{RANK: "65536"})
+    said = world.wait_condition(lambda: world.get_workload("train"), "Accepted", "False", "InvalidRank")
+    assert "pod far has index 65536" in said["message"]
+    status = world.get_workload("train")["status"]
+    assert world.condition({"status": status}, "Ready")["reason"] == "InvalidRank"
+    assert (status["placement"].get("ranks", []), status["performance"]["tokensPerSecond"]) == ([], "0")
+    assert quiet(machine, "SuperNodeWorkload")
+    assert len(world.events("train", "InvalidRank")) == 1
+    world.delete_pod("far")
+    world.wait_condition(lambda: world.get_workload("train"), "Ready", "True", "Running")
+    assert world.condition(world.get_workload("train"), "Accepted")["status"] == "True"
 
 
 def test_a_setting_that_makes_no_sense_is_one_line_and_exit_code_two(world: World, start: Start) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from supernode_api.workload import MAX_RANK, MAX_RANKS, WorkloadPlacement
 from supernode_operator.domain.allocations import join_holdings
-from supernode_operator.domain.ranks import assign_ranks, build_placement, claim_pods
+from supernode_operator.domain.ranks import assign_ranks, build_placement, claim_pods, reject_ranks
 
 JOB = "batch.kubernetes.io/job-completion-index"
 
@@ -104,6 +107,45 @@ def test_leader_worker_sets_count_over_their_groups() -> None:
     ]
     names = [p["metadata"]["name"] for p in assign_ranks(pods).values()]
     assert names == ["lws-0-0", "lws-0-1", "lws-1-0", "lws-1-1"]
+
+
+def placed(pods: list[dict[str, Any]]) -> dict[str, Any]:
+    return build_placement(assign_ranks(pods), [], NODES, 4)
+
+
+def test_as_many_pods_as_a_status_can_hold_are_accepted_and_one_more_is_refused() -> None:
+    pods = [pod(f"w-{number}") for number in range(MAX_RANKS)]
+    assert reject_ranks(assign_ranks(pods)) is None
+    assert len(WorkloadPlacement.model_validate(placed(pods)).ranks) == MAX_RANKS
+    pods.append(pod("one-more"))
+    refused = reject_ranks(assign_ranks(pods))
+    assert refused is not None
+    assert refused.reason == "TooManyPods"
+    assert refused.message.startswith("spec.pods.selector matches 1025 pods, and a workload has at most 1024: ")
+    with pytest.raises(ValidationError, match="at most 1024 items"):
+        WorkloadPlacement.model_validate(placed(pods))
+
+
+def test_the_highest_rank_is_accepted_and_the_next_is_refused_by_name() -> None:
+    pods = [pod("w-0", annotations={JOB: "0"}), pod("w-1", annotations={JOB: str(MAX_RANK)})]
+    assert reject_ranks(assign_ranks(pods)) is None
+    assert WorkloadPlacement.model_validate(placed(pods)).ranks[1].rank == MAX_RANK
+    pods[1]["metadata"]["annotations"] = {JOB: str(MAX_RANK + 1)}
+    refused = reject_ranks(assign_ranks(pods))
+    assert refused is not None
+    assert refused.reason == "InvalidRank"
+    assert refused.message.startswith("pod w-1 has index 65536, and the highest rank is 65535: ")
+    with pytest.raises(ValidationError, match="less than or equal to 65535"):
+        WorkloadPlacement.model_validate(placed(pods))
+    assert reject_ranks({}) is None
+
+
+@pytest.mark.parametrize("index", ["²", "٣", "-1", "1.5", "", "9" * 5000])
+def test_an_index_that_is_no_number_is_none(index: str) -> None:
+    odd = pod("odd", annotations={JOB: index}, labels={"apps.kubernetes.io/pod-index": "3"})
+    assert list(assign_ranks([odd])) == [3]
+    group = {"leaderworkerset.sigs.k8s.io/worker-index": index, "apps.kubernetes.io/pod-index": "3"}
+    assert list(assign_ranks([pod("a"), pod("odd", labels=group)])) == [0, 1], "the group's index is not the pod's"
 
 
 def test_of_two_pods_of_one_rank_the_newest_that_stays_stands_for_it() -> None:

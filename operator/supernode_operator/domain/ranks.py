@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from supernode_api.conditions import Reason
 from supernode_api.names import LINKS_ALL
 from supernode_api.ranges import format_ranges
+from supernode_api.workload import MAX_RANK, MAX_RANKS
+from supernode_operator.domain.accept import Rejection
 from supernode_operator.domain.allocations import Holding
 from supernode_operator.domain.objects import (
     Object,
@@ -23,13 +26,15 @@ from supernode_operator.domain.objects import (
     owner,
 )
 
-__all__ = ["assign_ranks", "build_placement", "claim_pods"]
+__all__ = ["assign_ranks", "build_placement", "claim_pods", "reject_ranks"]
 
 _JOB_INDEX: Final = "batch.kubernetes.io/job-completion-index"
 _POD_INDEX: Final = "apps.kubernetes.io/pod-index"
 _LWS_WORKER: Final = "leaderworkerset.sigs.k8s.io/worker-index"
 _LWS_GROUP: Final = "leaderworkerset.sigs.k8s.io/group-index"
 _LWS_SIZE: Final = "leaderworkerset.sigs.k8s.io/size"
+_MOST_DIGITS: Final = 18
+"""Of an index; what is longer is none."""
 
 
 def claim_pods(
@@ -74,6 +79,24 @@ def assign_ranks(pods: Iterable[Object]) -> dict[int, Object]:
     return dict(sorted(ranks.items()))
 
 
+def reject_ranks(ranks: Mapping[int, Object]) -> Rejection | None:
+    """Return why pods cannot be a workload's: ``status.placement.ranks`` has a bound, and the API server keeps it."""
+    if len(ranks) > MAX_RANKS:
+        return Rejection(
+            Reason.TOO_MANY_PODS,
+            f"spec.pods.selector matches {len(ranks)} pods, and a workload has at most {MAX_RANKS}: delete what should "
+            "not be there, or create the workload anew with a narrower selector",
+        )
+    highest = max(ranks, default=0)
+    if highest <= MAX_RANK:
+        return None
+    return Rejection(
+        Reason.INVALID_RANK,
+        f"pod {name(ranks[highest])} has index {highest}, and the highest rank is {MAX_RANK}: create it with a lower "
+        "index, or leave it out of spec.pods.selector in a new workload",
+    )
+
+
 def build_placement(
     ranks: Mapping[int, Object], holdings: Iterable[Holding], nodes: Mapping[str, Object], servers_per_cabinet: int
 ) -> dict[str, Any]:
@@ -98,14 +121,20 @@ def build_placement(
 
 def _index(pod: Object) -> int | None:
     present = {**(pod["metadata"].get("annotations") or {}), **labels(pod)}
-    for key in (_JOB_INDEX, _POD_INDEX):
-        if str(present.get(key, "")).isdigit() and _LWS_WORKER not in present:
-            return int(present[key])
-    worker = str(present.get(_LWS_WORKER, ""))
-    if not worker.isdigit():
+    if _LWS_WORKER not in present:
+        numbers = (_number(present.get(key)) for key in (_JOB_INDEX, _POD_INDEX))
+        return next((number for number in numbers if number is not None), None)
+    worker = _number(present[_LWS_WORKER])
+    if worker is None:
         return None
-    group, size = str(present.get(_LWS_GROUP, "0")), str(present.get(_LWS_SIZE, "0"))
-    return int(worker) + (int(group) * int(size) if group.isdigit() and size.isdigit() else 0)
+    return worker + (_number(present.get(_LWS_GROUP)) or 0) * (_number(present.get(_LWS_SIZE)) or 0)
+
+
+def _number(text: object) -> int | None:
+    """Return an index as a number; anybody may have written anything."""
+    if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
+        return None
+    return int(text)
 
 
 def _owners_differ(group: list[Object]) -> bool:

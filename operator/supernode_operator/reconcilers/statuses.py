@@ -38,8 +38,10 @@ async def write_status(
         ctx.requeue(key, wait, "StatusInterval")
         return False
     metadata = {k: obj["metadata"][k] for k in ("name", "namespace", "uid", "resourceVersion") if k in obj["metadata"]}
-    ctx.status_written[key] = time.monotonic()
     await ctx.client.apply(kind, {"metadata": metadata, "status": status}, subresource="status")
+    # A status that is refused (422, a bug of ours) is none that was written: else the look that waits for the next
+    # second would count as a success, and the backoff would start anew each time.
+    ctx.status_written[key] = time.monotonic()
     await _report(ctx, kind, obj, old.get("conditions") or [], status.get("conditions") or [])
     return True
 

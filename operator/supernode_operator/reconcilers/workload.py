@@ -26,7 +26,7 @@ from supernode_operator.domain.allocations import join_holdings
 from supernode_operator.domain.claims import claim_of, elder_claims, reject_workload
 from supernode_operator.domain.objects import Object, is_deleting, namespaced_name
 from supernode_operator.domain.progressing import ProgressPlan, plan_progress
-from supernode_operator.domain.ranks import assign_ranks, build_placement, claim_pods
+from supernode_operator.domain.ranks import assign_ranks, build_placement, claim_pods, reject_ranks
 from supernode_operator.domain.workload_status import WorkloadView, build_workload_status
 from supernode_operator.engine.kinds import POD, SUPER_NODE, WORKLOAD, Key
 from supernode_operator.reconcilers.context import Context
@@ -106,10 +106,11 @@ def _view(
     namespace = raw["metadata"]["namespace"]
     elders = elder_claims(raw, ctx.store.list(WORKLOAD, namespace))
     pods, contested = claim_pods(ctx.store.list(POD, namespace), claim_of(workload), elders)
-    placement = NO_PLACEMENT
-    if machine.profile is not None:
+    ranks, placement = assign_ranks(pods), NO_PLACEMENT
+    excess = reject_ranks(ranks)
+    if machine.profile is not None and excess is None:
         holdings, _ = join_holdings(ctx.compute_nodes(workload.spec.super_node), ctx.find_pod)
-        placement = build_placement(assign_ranks(pods), holdings, ctx.nodes(), machine.profile.servers_per_cabinet)
+        placement = build_placement(ranks, holdings, ctx.nodes(), machine.profile.servers_per_cabinet)
     state, result = _solve(ctx, raw, machine, placement)
     rate = result.tokens_per_second if result is not None and result.problem is None else 0.0
     target = target_tokens(raw["spec"])
@@ -121,7 +122,7 @@ def _view(
     managed = workload.spec.pods.managed
     return WorkloadView(
         raw=raw,
-        rejection=verdict[0],
+        rejection=verdict[0] or (None if progress.complete else excess),  # what has been done was accepted
         suspended=machine.raw is not None and is_deleting(machine.raw),
         pods=pods,
         contested=contested,
