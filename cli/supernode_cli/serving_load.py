@@ -37,9 +37,8 @@ from supernode_dataplane.serving import (
     read_mooncake,
 )
 
-__all__ = ["FORMATS", "LoadFlags", "ServingLoad", "read_load", "with_scenario"]
+__all__ = ["LoadFlags", "ServingLoad", "read_load", "with_scenario"]
 
-FORMATS: Final = ("azure", "mooncake")
 DEFAULT_PROMPTS: Final = 1000
 _SUFFIXES: Final = {".csv": "azure", ".jsonl": "mooncake", ".json": "mooncake"}
 _GZIP: Final = b"\x1f\x8b"

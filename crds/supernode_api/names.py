@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
-    "AGENT_CONTAINER",
     "API_VERSION",
     "BASELINE_PROFILE",
     "CABINET_LABEL",
@@ -75,7 +74,6 @@ BASELINE_PROFILE: Final = "atlas-a2-cluster"
 
 KUBELET_SOCKET: Final = "/var/lib/kubelet/device-plugins/kubelet.sock"
 POD_RESOURCES_SOCKET: Final = "/var/lib/kubelet/pod-resources/kubelet.sock"
-AGENT_CONTAINER: Final = "agent"
 CABINET_PORT: Final = 8080
 LINKS_ALL: Final = "all"
 """Value of ``links`` in a placement part whose container asked for no links: it has all links of its dies."""

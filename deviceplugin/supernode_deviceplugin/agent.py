@@ -62,11 +62,6 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-    @property
-    def probe_port(self) -> int:
-        """The port of the probes."""
-        return self._probes.port
-
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set, then withdraw everything; an error that ends a task ends the agent."""
         # gRPC would end its poller with the last channel or server, from the garbage collector too, and can hang in it.

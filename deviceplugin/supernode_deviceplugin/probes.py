@@ -47,12 +47,6 @@ class ProbeServer:
         """Listen on all addresses."""
         self._server = await asyncio.start_server(self._serve, None, self._port, limit=8192)
 
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        sockets = self._server.sockets if self._server else ()
-        return int(sockets[0].getsockname()[1]) if sockets else 0
-
     async def stop(self) -> None:
         """Stop listening."""
         if self._server is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from supernode_api.names import AGENT_CONTAINER, CABINET_ROLE_LABEL, NODE_LABEL, PLURALS, POD_RESOURCES_SOCKET
+from supernode_api.names import CABINET_ROLE_LABEL, NODE_LABEL, PLURALS, POD_RESOURCES_SOCKET
 from supernode_deviceplugin.settings import read_settings
 from supernode_operator.config import load_config
 from support.chart import (
@@ -167,7 +167,7 @@ def test_the_agent_reads_what_the_chart_sets() -> None:
     assert settings.node_name == "worker"
     assert settings.own_pod == (AGENT_NAMESPACE, "supernode-agent-x")
     container = spec["containers"][0]
-    assert container["name"] == AGENT_CONTAINER
+    assert container["name"] == "agent"
     assert {port["containerPort"] for port in container["ports"]} == {settings.health_port}
     mounts = {Path(mount["mountPath"]) for mount in container["volumeMounts"]}
     assert settings.kubelet_dir in mounts

@@ -29,7 +29,7 @@ def label(name: str) -> dict[str, Any]:
 
 def test_ready_nodes_come_first_and_others_are_not_refused() -> None:
     choice = choose_nodes(machine("m"), [machine("m")], [node("a", ready="False"), node("b"), node("c", pool="x")], [])
-    assert (choice.usable, choice.matched) == (("b", "a"), 2)
+    assert (choice.usable, choice.refused) == (("b", "a"), ())
 
 
 def test_the_oldest_machine_has_a_node() -> None:

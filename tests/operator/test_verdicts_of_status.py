@@ -12,7 +12,7 @@ import pytest
 import supernode_operator.domain
 from supernode_api import SuperNode, SuperNodeWorkload
 from supernode_api.conditions import ConditionType, Reason, find_condition
-from supernode_api.supernode import SuperNodeStatus
+from supernode_api.supernode import MachineCapacity, SuperNodeStatus
 from supernode_api.workload import WorkloadStatus
 from supernode_dataplane.profile import load_profile
 from supernode_dataplane.state import Problem, WorkloadResult
@@ -91,6 +91,15 @@ def test_a_whole_machine_is_ready_and_its_status_is_valid() -> None:
         assert said(status, ConditionType(type_))[0] == "False"
     assert find_condition(status["conditions"], "DeletionBlocked") is None
     assert status["observedGeneration"] == 3
+
+
+def test_every_figure_of_the_capacity_is_written_as_the_profile_has_it() -> None:
+    capacity = build_super_node_status(view(), "t")["capacity"]
+    assert set(capacity) == {field.alias for field in MachineCapacity.model_fields.values()}
+    written = MachineCapacity.model_validate(capacity)
+    assert (written.nodes, written.packages, written.dies) == (48, 384, 768)
+    assert (written.bus_links, written.l1_chips, written.l2_chips) == (768 * 7, 48 * 7, 7 * 16)
+    assert written.uplinks == 48 * 7 * 16 == PROFILE.l2_ports
 
 
 def leaving() -> list[dict[str, Any]]:
@@ -262,7 +271,7 @@ def test_a_refused_machine_has_one_reason_everywhere() -> None:
     assert isinstance(parse_super_node({"metadata": {"name": "m"}}), Rejection)
     assert isinstance(parse_workload({"metadata": {"name": "w"}}), Rejection)
     garbled = {"metadata": {"name": "m", "uid": "u"}}
-    assert choose_nodes(garbled, [garbled], [node()], []).matched == 0
+    assert choose_nodes(garbled, [garbled], [node()], []) == NodeChoice(())
     older = {**machine(), "metadata": {"name": "a-first", "uid": "x"}}
     taken = reject_super_node(machine(), [older, machine()])
     assert taken is not None

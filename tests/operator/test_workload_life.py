@@ -82,8 +82,11 @@ def test_a_silent_node_and_a_deleted_node_stop_the_rate_and_cordoning_does_not(
     world.pod("solo", "node-a", run="train")
     agent.hold(0, "solo")
     world.wait_condition(lambda: world.get_workload("train"), "Ready", "True", "Running")
-    before = world.get_workload("train")["metadata"]["resourceVersion"]
+    before = settled(world, "train")
     world.call("PATCH", "/api/v1/nodes/node-a", {"spec": {"unschedulable": True}}, content_type=MERGE)
+    time.sleep(3)  # a silent node takes 2 s at most
+    assert world.get_workload("train")["metadata"]["resourceVersion"] == before, "cordoning changes nothing"
+    assert world.condition(world.get_workload("train"), "Ready")["reason"] == "Running"
     world.set_ready("node-a", False)
     assert seconds_until(world, "False", "Incomplete") < 2 * crowding()
     assert "not running: rank 0 (solo)" in world.condition(world.get_workload("train"), "Ready")["message"]
@@ -92,6 +95,16 @@ def test_a_silent_node_and_a_deleted_node_stop_the_rate_and_cordoning_does_not(
     assert world.get_workload("train")["metadata"]["resourceVersion"] != before
     world.delete("/api/v1/nodes/node-a")
     assert seconds_until(world, "False", "Incomplete") < 2 * crowding()
+
+
+def settled(world: World, name: str) -> str:
+    """Wait until nothing has been written to a workload for a while; return its version."""
+    for _ in range(10):
+        version = str(world.get_workload(name)["metadata"]["resourceVersion"])
+        time.sleep(1.5)
+        if world.get_workload(name)["metadata"]["resourceVersion"] == version:
+            return version
+    raise AssertionError(f"{name} is written to all the time")
 
 
 def seconds_until(world: World, status: str, reason: str) -> float:
@@ -167,8 +180,6 @@ def test_two_workloads_that_select_one_pod_contest_it_and_the_older_wins(
 ) -> None:
     world.workload("elder", SELECT)
     world.wait_condition(lambda: world.get_workload("elder"), "Accepted", "True", "AsExpected")
-    import time
-
     time.sleep(1.1)  # creation times have whole seconds
     world.workload("younger", SELECT)
     world.pod("solo", "node-a", run="train")

@@ -42,11 +42,6 @@ class NodeChoice:
     usable: tuple[str, ...]
     refused: tuple[Refusal, ...] = ()
 
-    @property
-    def matched(self) -> int:
-        """How many nodes the selector matches."""
-        return len(self.usable) + len(self.refused)
-
 
 def choose_nodes(
     super_node: Object, everyone: Iterable[Object], nodes: Iterable[Object], compute_nodes: Iterable[Object]

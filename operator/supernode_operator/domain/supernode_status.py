@@ -224,6 +224,7 @@ def _capacity(profile: Profile) -> dict[str, int]:
         "busLinks": profile.die_ports,
         "l1Chips": profile.l1_chips,
         "l2Chips": profile.l2_chips,
+        "uplinks": profile.uplinks,
     }
 
 
