@@ -56,6 +56,8 @@ def test_a_second_operator_run_writes_nothing(
     first = start()
     make_ready(world)
     time.sleep(2)  # the last status write may wait for its second
+    text = first.get(first.metrics_port, "/metrics")[1]
+    assert 'supernode_operator_cached_objects{kind="ComputeNode"} 48.0' in text
     assert first.stop() == 0
     second = start(proxy.kubeconfig(tmp_path), name="operator-b")
     time.sleep(6)

@@ -1,4 +1,7 @@
-"""The operator's own metrics, named as controller-runtime names them, on a registry of our own."""
+"""The operator's own metrics, named as controller-runtime names them, on a registry of our own.
+
+``docs/telemetry.md`` has a table of them; a test compares.
+"""
 
 from __future__ import annotations
 
@@ -18,40 +21,54 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self.reconciles = Counter(
             "controller_runtime_reconcile_total",
-            "Reconciliations by outcome.",
+            "Reconciliations by outcome: success, requeue (what was read is no longer so) or error.",
             ("controller", "result"),
             registry=self.registry,
         )
         self.reconcile_errors = Counter(
             "controller_runtime_reconcile_errors_total",
-            "Reconciliations that failed.",
+            "Reconciliations that failed; each is tried again, later each time, up to 60 s.",
             ("controller",),
             registry=self.registry,
         )
         self.reconcile_seconds = Histogram(
             "controller_runtime_reconcile_time_seconds",
-            "Time of one reconciliation.",
+            "Time of one reconciliation, its requests included.",
             ("controller",),
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.depth = Gauge("workqueue_depth", "Keys that wait.", registry=self.registry)
+        self.depth = Gauge("workqueue_depth", "Keys that are due and wait for a worker.", registry=self.registry)
         self.queue_seconds = Histogram(
             "workqueue_queue_duration_seconds",
-            "Time that a key waited.",
+            "Time that a key waited for a worker once it was due.",
             ("controller",),
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.retries = Counter("workqueue_retries", "Retries after failures.", ("controller",), registry=self.registry)
+        self.retries = Counter(
+            "workqueue_retries",
+            "Keys queued again after a failure or a conflict.",
+            ("controller",),
+            registry=self.registry,
+        )
         self.requests = Counter(
-            "rest_client_requests", "Requests to the API server.", ("method", "code"), registry=self.registry
+            "rest_client_requests",
+            "Requests to the API server, watches apart, by HTTP status; error: no answer came.",
+            ("method", "code"),
+            registry=self.registry,
         )
         self.leader = Gauge(
-            "leader_election_master_status", "1 while this replica leads.", ("name",), registry=self.registry
+            "leader_election_master_status",
+            "1 while this replica leads; absent where it does not.",
+            ("name",),
+            registry=self.registry,
         )
         self.watch_events = Counter(
-            "supernode_operator_watch_events", "Events received.", ("kind", "type"), registry=self.registry
+            "supernode_operator_watch_events",
+            "Objects that watches brought: ADDED, MODIFIED, DELETED, or LISTED when a watch starts.",
+            ("kind", "type"),
+            registry=self.registry,
         )
         self.watch_restarts = Counter(
             "supernode_operator_watch_restarts",

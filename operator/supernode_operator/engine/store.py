@@ -50,6 +50,10 @@ class Store:
         chosen: Iterable[str] = sorted(spaces) if namespace is None else [namespace]
         return [obj for space in chosen for _, obj in sorted(spaces.get(space, {}).items())]
 
+    def count(self, kind: Kind) -> int:
+        """Return how many objects of a kind there are."""
+        return sum(len(space) for space in self._objects.get(kind.name, {}).values())
+
     def put(self, kind: Kind, raw: Mapping[str, Any]) -> bool:
         """Take in a state of an object unless a newer one is known; True if something changed."""
         key = kind.key(raw)

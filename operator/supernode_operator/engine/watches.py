@@ -108,7 +108,7 @@ class Watches:
         except ApiError as error:
             log.warning("cannot compare the cache", kind=kind.name, error=str(error))
             return
-        self._metrics.objects.labels(kind.name).set(len(listed))
+        self._metrics.objects.labels(kind.name).set(self._store.count(kind))
         self._stale[kind.name] = self._stale.get(kind.name, 0) + 1 if stale else 0
         if gone or stale:
             log.info("cache compared", kind=kind.name, gone=gone, stale=stale)
@@ -136,9 +136,9 @@ class Watches:
         self._metrics.watch_events.labels(kind.name, type_ or "LISTED").inc()
         if type_ == "DELETED":
             self._store.remove(kind, obj)
-            return
-        # The items of a list carry no kind of their own; the watch is per kind.
-        self._store.put(kind, obj)
+        else:  # the items of a list carry no kind of their own; the watch is per kind
+            self._store.put(kind, obj)
+        self._metrics.objects.labels(kind.name).set(self._store.count(kind))
         if type_ is None and time.monotonic() - self._started > 5 * RELIST_GRACE_SECONDS:
             if kind.name not in self._relisted:
                 self._metrics.watch_restarts.labels(kind.name).inc()
