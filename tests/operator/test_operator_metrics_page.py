@@ -1,4 +1,4 @@
-"""docs/telemetry.md has a table of the operator's metrics: exactly those that it exposes, with their types and labels."""
+"""docs/telemetry.md has a table of the operator's metrics: exactly those it exposes, with their types and labels."""
 
 from __future__ import annotations
 
