@@ -3,11 +3,15 @@
 The loop wants steps that are linear in contexts: a decode step is taken as the line through a half and one and a half
 times a typical context, which is exact while the attention core stays on the same side of its roofline. A batch of
 prompts takes its whole way through the stages of a pipeline: the loop's steps follow one another.
+
+Steps are computed for many sizes at once, by the same formulas on arrays: a load has thousands of sizes of steps, and
+an array of them costs little more than one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +19,15 @@ from numpy.typing import NDArray
 from supernode_dataplane.capacity import MEMORY_FRACTION, capacity_of
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.inference import transfer_seconds
+from supernode_dataplane.numeric import Number, at_least
 from supernode_dataplane.pool_phases import decode_phase, prompt_phase
 
 __all__ = ["PoolSteps", "kv_blocks"]
 
-
-_FIRST_TABLE = 256
+_FIRST_TABLE: Final = 256
+_PAGE: Final = 2048
+"""Prompt tokens of a page of the table of prefill steps: one takes as long as about five sizes one by one."""
+Table: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -34,16 +41,20 @@ class PoolSteps:
     pool: Pool
     context: float
     prompt_tokens: float
-    _table: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
+    _decodes: Table = field(default_factory=lambda: np.zeros((0, 2)), init=False, repr=False, compare=False)
+    _prefills: dict[int, Table] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By page: rows of all numbers of tokens in it."""
+    _transfers: dict[int, Table] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _weights: float | None = field(default=None, init=False, repr=False, compare=False)
 
     def decode(self, batch: int) -> tuple[float, float]:
         """Return (a, c) of a decode step of so many sequences on the whole pool."""
-        if batch >= len(self._table):
-            self._table = self._decode_table(max(_FIRST_TABLE, 2 * batch))
-        fixed, slope = self._table[batch].tolist()
+        if batch >= len(self._decodes):
+            self._decodes = self._decode_table(max(_FIRST_TABLE, 2 * batch))
+        fixed, slope = self._decodes[batch].tolist()
         return fixed, slope
 
-    def _decode_table(self, size: int) -> NDArray[np.float64]:
+    def _decode_table(self, size: int) -> Table:
         """Return (a, c) of every batch below ``size``, computed at once, shape (size, 2)."""
         batch = np.maximum(np.arange(size, dtype=np.float64), 1.0)
         each = np.maximum(batch / float(self.pool.groups), 1.0)
@@ -54,23 +65,44 @@ class PoolSteps:
 
     def prefill(self, tokens: int) -> tuple[float, float]:
         """Return (a, p) of a step that reads so many prompt tokens on the whole pool."""
-        groups = float(self.pool.groups)
-        each = max(tokens / groups, min(float(tokens), self.prompt_tokens))
-        prompts, filled = max(1.0, each / self.prompt_tokens), tokens / groups / each
-        flat = float(prompt_phase(self.pool, each, 0.0, prompts, filled=filled).latency_seconds)
-        steep = float(prompt_phase(self.pool, each, self.prompt_tokens, prompts, filled=filled).latency_seconds)
-        return flat, max(0.0, steep - flat) / self.prompt_tokens / tokens
+        number, place = divmod(tokens, _PAGE)
+        page = self._prefills.get(number)
+        if page is None:
+            page = self._prefills[number] = self._prefill_page(number * _PAGE)
+        fixed, slope = page[place].tolist()
+        return fixed, slope
+
+    def _prefill_page(self, first: int) -> Table:
+        """Return (a, p) of every number of prompt tokens from ``first`` on, computed at once, shape (page, 2)."""
+        tokens = np.maximum(np.arange(first, first + _PAGE, dtype=np.float64), 1.0)
+        groups, typical = float(self.pool.groups), self.prompt_tokens
+        each: Number = np.maximum(tokens / groups, np.minimum(tokens, typical))
+        if each[0] == each[-1]:  # fewer prompts than groups: only how many of these have one differs
+            each = float(each[0])
+        prompts, filled = at_least(each / typical, 1.0), tokens / groups / each
+        # Without keys to attend to, and with as many as a typical prompt has: shape (2, page).
+        contexts = np.array([[0.0], [typical]])
+        found = prompt_phase(self.pool, each, contexts, prompts, filled=filled).latency_seconds
+        flat, steep = np.broadcast_to(found, (2, _PAGE))
+        slope = np.maximum(steep - flat, 0.0) / typical / tokens
+        return np.stack([flat, slope], axis=1)
 
     def mixed(self, batch: int, tokens: int) -> tuple[float, float, float]:
         """Return (a, c, p) of a step of both; weights are read once, host and draft time are spent once."""
         decode_fixed, slope = self.decode(batch)
         prefill_fixed, pairs = self.prefill(tokens)
-        weights = float(prompt_phase(self.pool, 1.0, 0.0).latency_seconds)
-        return decode_fixed + max(0.0, prefill_fixed - weights), slope, pairs
+        if self._weights is None:
+            self._weights = float(prompt_phase(self.pool, 1.0, 0.0).latency_seconds)
+        return decode_fixed + max(0.0, prefill_fixed - self._weights), slope, pairs
 
     def transfer(self, tokens: int) -> float:
         """Return the seconds that the caches of a prompt take to another pool."""
-        return float(transfer_seconds(self.pool, float(tokens)))
+        number, place = divmod(tokens, _PAGE)
+        page = self._transfers.get(number)
+        if page is None:
+            prompts = np.arange(number * _PAGE, (number + 1) * _PAGE, dtype=np.float64)
+            page = self._transfers[number] = transfer_seconds(self.pool, prompts)
+        return float(page[place])
 
 
 def kv_blocks(pool: Pool, block_tokens: int, *, step_tokens: float, memory_fraction: float = MEMORY_FRACTION) -> int:
