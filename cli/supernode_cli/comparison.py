@@ -16,11 +16,19 @@ from typing import Any
 
 from supernode_cli.comparison_layouts import fit_training, fitted_inference, inference_words
 from supernode_cli.defaults import on_machine
-from supernode_cli.evaluation import Evaluation, ScenarioError, dies_in_use, evaluate, parse_scenario
+from supernode_cli.evaluation import (
+    Evaluation,
+    ScenarioError,
+    dies_in_use,
+    evaluate,
+    machine_profile,
+    parse_scenario,
+)
 from supernode_cli.scenario import Scenario
 from supernode_cli.sources import machine_sources, sources_of
 from supernode_dataplane.changed_profile import changed_profile
 from supernode_dataplane.errors import ProfileNotFoundError
+from supernode_dataplane.figures import counted
 from supernode_dataplane.hardware import Format, hardware_of
 from supernode_dataplane.inference_fields import parse_inference
 from supernode_dataplane.machine_defaults import TUNED_STACKS, default_format, default_stack
@@ -112,12 +120,15 @@ class Comparison:
 def compare(document: Document, machines: Sequence[str], cards: int | None = None) -> tuple[Comparison, ...]:
     """Return a row for each machine.
 
-    Raises ScenarioError when the scenario itself or a machine's name is wrong, or when no machine can run it.
+    Raises ProfileNotFoundError for the name of a machine, ScenarioError when the scenario itself is wrong or no machine
+    can run it.
     """
-    if parse_scenario(document).kernel is not None:
+    scenario = parse_scenario(document)
+    if scenario.kernel is not None:
         raise ScenarioError("kernel", "is for supernode simulate and sweep: give training or inference instead")
+    machine_profile(scenario.machine)
     for name in machines:
-        _profile(name)
+        load_profile(name)
     rows = []
     for name in machines:
         try:
@@ -223,6 +234,9 @@ def scenario_on(document: Document, machine: str, cards: int | None = None) -> t
         dies = nodes * other.dies_per_server
         share = {"nodes": nodes}
     changed: list[str] = []
+    has = dies_in_use(scenario.machine, machine_profile(scenario.machine)) * scenario.machine.supernodes
+    if cards is None and dies != has:
+        changed.append(f"{counted(dies, 'die')} instead of {has}")
     if other is own:
         kept = {key: value for key, value in (asked.get("machine") or {}).items() if key != "dies"}
         asked["machine"] = {**kept, **share}

@@ -176,7 +176,7 @@ def _spec(kernel: ScenarioKernel, scenario: Scenario, profile: Profile) -> tuple
     try:
         model = read_model(scenario.workload_spec()["model"])
     except ModelError as error:
-        raise ScenarioError(error.field.removeprefix("spec."), str(error)) from None
+        raise ScenarioError(error.field.removeprefix("spec."), error.of_spec) from None
     except FieldError as error:
         raise ScenarioError(
             error.problem.field.removeprefix("spec."), error.problem.message.removeprefix("spec.")

@@ -47,7 +47,9 @@ def claims(output: str) -> None:
 @click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
 @click.option("-f", "--file", "path", required=True, help="Scenario or workload manifest; - is standard input.")
 @click.option(
-    "--cards", type=click.IntRange(min=1), help="Cards of each machine; else as many dies as the scenario has."
+    "--cards",
+    type=click.IntRange(min=1),
+    help="Cards of each machine; else as many dies as the scenario has, at most all of the machine's.",
 )
 @click.option("-w", "--workload", help="Which workload of a file that has several.")
 @OUTPUT
@@ -56,10 +58,13 @@ def compare(machines: tuple[str, ...], path: str, cards: int | None, workload: s
     from supernode_cli.comparison import compare as compare_machines
     from supernode_cli.evaluation import ScenarioError
     from supernode_cli.scenario_files import read_document
+    from supernode_dataplane.errors import ProfileNotFoundError
 
     document = read_document(path, workload)
     try:
         rows = compare_machines(document, list(dict.fromkeys(machines)), cards)
+    except ProfileNotFoundError as error:
+        raise CliError(f"compare: MACHINE {error.name[:64]}: {error}") from None
     except ScenarioError as error:
         raise CliError(f"{path}: {error}") from None
     if output == "table":
@@ -107,13 +112,23 @@ def print_claims(found: tuple[Claim, ...], console: Console) -> None:
             words.append(f"\n{figure(reading.value)}  {reading.definition}", style=style)
         subject = Text(claim.subject).append(f"\n{claim.id}, {claim.unit}", style="dim")
         verdict = Text(claim.verdict, style=colours[claim.verdict])
+        verdict.append(f"\n{_within(claim.tolerance)}", style="dim")
         error = claim.readings[0].expected_error_percent
         ours = figure(claim.value) + ("" if error is None else f"\n+-{error:.0f} %")
         table.add_row(subject, ours, said, verdict, words)
     console.print(table)
     counts = {verdict: sum(claim.verdict == verdict for claim in found) for verdict in colours}
     console.print("+-: expected error of what is modelled; the rest is arithmetic on published figures", style="dim")
+    console.print(
+        "verdict: a claim holds when our value lies within the share below its verdict around what is published, holds "
+        "by another definition when another value on its row does, and else does not hold",
+        style="dim",
+    )
     console.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), style="dim")
+
+
+def _within(tolerance: float) -> str:
+    return f"within {tolerance * 100:g} %" if tolerance else "exactly"
 
 
 _COLUMNS: tuple[tuple[str, Callable[[OperatingPoint], float | str | None]], ...] = (

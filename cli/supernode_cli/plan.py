@@ -35,9 +35,19 @@ _ONLY = (
 _NUMBERS = ("tpot_ms", "ttft_ms", "tokens_per_second", "batch", "memory_fraction", "accepted")
 
 
-@click.command()
+class _Plan(click.Command):
+    """With the catalogue in its help, which is read then."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from supernode_dataplane.catalogue import model_names
+
+        with formatter.section("Models of the catalogue"):
+            formatter.write_text(", ".join(model_names()))
+
+
+@click.command(cls=_Plan)
 @click.argument("phase", type=click.Choice(_PHASES))
-@click.option("--model", required=True, help="Name in the catalogue.")
+@click.option("--model", required=True, help="Name in the catalogue, see below.")
 @click.option("--machine", default="cloudmatrix-384", show_default=True, help="Hardware profile.")
 @click.option("--failed", help="What has failed, as machine.failed of a scenario: '{planes: [0]}'.")
 @click.option("--stack", help="Software stack; else the machine's.")
@@ -47,12 +57,16 @@ _NUMBERS = ("tpot_ms", "ttft_ms", "tokens_per_second", "batch", "memory_fraction
     type=click.Choice(["throughput", "latency", "cards"]),
     default="throughput",
     show_default=True,
-    help="Most tokens/s a card; least TPOT (prefill: TTFT); or fewest cards.",
+    help="Most tokens/s of the cards; least TPOT (prefill: TTFT); or fewest cards.",
 )
 @click.option("--tokens-per-second", type=click.FloatRange(0, min_open=True), help="What the fewest cards must make.")
 @click.option("--input", "input_tokens", type=click.IntRange(1, 10_000_000), default=4096, show_default=True)
 @click.option("--output-tokens", type=click.IntRange(1, 10_000_000), default=256, show_default=True)
-@click.option("--batch", type=click.FloatRange(0, 65536, min_open=True), help="Sequences on a card; else the best.")
+@click.option(
+    "--batch",
+    type=click.FloatRange(0, 65536, min_open=True),
+    help="Sequences on a card; else the best that caches hold: up to 16,777,216 in all, prefill 4,096 of a group.",
+)
 @click.option("--tpot-ms", type=click.FloatRange(0, min_open=True), help="Limit of the time per output token.")
 @click.option("--ttft-ms", type=click.FloatRange(0, min_open=True), help="Limit for a prompt in an idle pool.")
 @click.option(
@@ -142,7 +156,7 @@ def _print(phase: str, wanted: dict[str, Any], found: Planned) -> None:
     from supernode_cli.sources import source_words
     from supernode_dataplane.figures import counted
 
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     legal = counted(found.legal, "layout")
     title = f"{phase} of {wanted['model']} on {wanted['machine']}, {found.words}: {legal}, {found.order}"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
@@ -159,6 +173,8 @@ def _print(phase: str, wanted: dict[str, Any], found: Planned) -> None:
         if members:
             said = f"1 more {one}:" if len(members) == 1 else f"{len(members)} more {many}; the last of them:"
             console.print(f"\n{said}\n  {members[-1]['layout']}: {members[-1]['why']}")
+    for note in found.notes:
+        console.print(f"\n{note}")
     console.print(f"\n{source_words(found.sources)}", style="dim")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 from supernode_cli.errors import CliError
@@ -12,6 +13,7 @@ from supernode_cli.sources import sources_of
 from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.catalogue import load_model
 from supernode_dataplane.deployment import Precision, Speculation
+from supernode_dataplane.deployment_plan import Deployment
 from supernode_dataplane.expected_error import deployment_error_percent, training_error_percent
 from supernode_dataplane.figures import counted
 from supernode_dataplane.hardware import hardware_of
@@ -20,19 +22,21 @@ from supernode_dataplane.machine_defaults import default_format, default_stack
 from supernode_dataplane.planning import TrainingPlan, fewest_servers, search_training
 from supernode_dataplane.planning_disaggregated import DisaggregatedLayout, plan_disaggregated
 from supernode_dataplane.planning_inference import (
+    MOST_PROMPTS,
+    MOST_SEQUENCES,
     InferenceGoal,
-    InferenceLayout,
     Rejected,
     layout_deployment,
     plan_inference,
 )
-from supernode_dataplane.profile import Profile
+from supernode_dataplane.pool_rates import deployment_rates
+from supernode_dataplane.profile import Profile, load_profile
 from supernode_dataplane.stacks import Stack, load_stack
 
 __all__ = ["Planned", "planned"]
 
 _GIB = 2.0**30
-_ORDER = {"throughput": "most tokens/s a card first", "latency": "fastest first", "cards": "fewest cards first"}
+_ORDER = {"throughput": "most tokens/s first", "latency": "fastest first", "cards": "fewest cards first"}
 Rows = list[dict[str, Any]]
 
 
@@ -50,6 +54,8 @@ class Planned:
     """Stack and formats."""
     order: str
     sources: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    """What held the batches of the layouts that are shown, beside memory and limits."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -59,6 +65,7 @@ class Planned:
             "layouts": self.rows,
             "legal": self.legal,
             "rejected": self.rejected,
+            "notes": list(self.notes),
             "sources": self.sources,
         }
 
@@ -77,15 +84,13 @@ def planned(phase: str, wanted: dict[str, Any], top: int) -> Planned:
     rows: Rows
     if phase == "disaggregated":
         pairs, rejected = plan_disaggregated(model, hardware, stack, dies, goal)
-        rows = [_pair(pair) for pair in pairs[:top]]
-        best = (pairs[0].deployment, pairs[0].cards) if pairs else None
-        legal = len(pairs)
+        rows = [_pair(pair, profile) for pair in pairs[:top]]
+        shown, legal = [pair.deployment for pair in pairs[:top]], len(pairs)
     else:
         found, rejected = plan_inference(model, hardware, stack, dies, goal)
-        rows = [_layout(layout, goal) for layout in found[:top]]
-        best = (layout_deployment(found[0], goal), found[0].cards) if found else None
-        legal = len(found)
-    scenario = "there is none" if best is None else inference_scenario(profile, wanted["model"], best[0])
+        shown, legal = [layout_deployment(layout, goal) for layout in found[:top]], len(found)
+        rows = [_layout(each, layout.cards, profile) for each, layout in zip(shown, found, strict=False)]
+    scenario = inference_scenario(profile, wanted["model"], shown[0]) if shown else "there is none"
     words = f"{stack.name}, weights {goal.precision.weights}, activations {goal.precision.activations}"
     return Planned(
         rows,
@@ -95,7 +100,26 @@ def planned(phase: str, wanted: dict[str, Any], top: int) -> Planned:
         words,
         _ORDER[wanted["objective"]],
         sources_of(profile.name, [stack.name]),
+        _caps(shown),
     )
+
+
+def _caps(shown: list[Deployment]) -> tuple[str, ...]:
+    """Return what held the batches that neither memory nor a limit did."""
+    reading = [each.plan.prompts for each in shown if each.prefill is not None]
+    running = [
+        (each.plan.concurrency or 0) + float(each.decode.pool.groups) * each.decode.instances
+        for each in shown
+        if each.decode is not None
+    ]
+    notes = []
+    if max(reading, default=0) >= MOST_PROMPTS:
+        notes.append(
+            f"a tensor group reads no more than {MOST_PROMPTS:,} prompts at once, promptsPerBatch of a workload"
+        )
+    if max(running, default=0) > MOST_SEQUENCES:
+        notes.append(f"no more than {MOST_SEQUENCES:,} sequences run in all, load.concurrency of a workload")
+    return tuple(notes)
 
 
 def _dies(profile: Profile, wanted: dict[str, Any]) -> int:
@@ -134,21 +158,49 @@ def _name(pool: Any) -> str:
     return " ".join(parts)
 
 
-def _layout(layout: InferenceLayout, goal: InferenceGoal) -> dict[str, Any]:
-    per_card = layout.batch * float(layout.pool.groups) / float(layout.pool.cards)
+def _layout(deployment: Deployment, cards: int, profile: Profile) -> dict[str, Any]:
+    """Return a row with the figures that a workload of this deployment has in its steady state."""
+    (found,) = deployment.pools
+    decodes = deployment.decode is not None
+    rates = deployment_rates(deployment, 0 if decodes else found.instances, found.instances if decodes else 0)
+    batch = float(rates.sequences) if decodes else deployment.plan.prompts
     return {
-        "layout": _name(layout.pool),
-        "instances": layout.instances,
-        "cards": layout.cards,
-        "batchPerCard": round(per_card, 3),
-        "tokensPerSecondPerCard": round(layout.tokens_per_second_per_card, 2),
-        "expectedErrorPercent": round(deployment_error_percent(layout_deployment(layout, goal)), 1),
-        "tpotMilliseconds" if goal.phase == "decode" else "ttftMilliseconds": round(layout.seconds * 1e3, 3),
-        "hbmGibibytesPerDie": round(layout.hbm_bytes / _GIB, 2),
+        "layout": _name(found.pool),
+        "instances": found.instances,
+        "cards": cards,
+        "batchPerCard": round(batch * float(found.pool.groups) / float(found.pool.cards), 3),
+        **_rate(float(rates.tokens_per_second), cards),
+        "expectedErrorPercent": _error(deployment, profile),
+        "tpotMilliseconds" if decodes else "ttftMilliseconds": round(
+            float(rates.tpot_seconds if decodes else rates.ttft_seconds) * 1e3, 3
+        ),
+        "hbmGibibytesPerDie": _hbm(profile, float(rates.fullest.used_bytes)),
     }
 
 
-def _pair(pair: DisaggregatedLayout) -> dict[str, Any]:
+def _error(deployment: Deployment, profile: Profile) -> float:
+    """Return the expected error, percent: that of a healthy machine, as workloads have it."""
+    hardware = hardware_of(load_profile(profile.name))
+    pools = {found.role: replace(found, pool=replace(found.pool, hardware=hardware)) for found in deployment.pools}
+    return round(
+        deployment_error_percent(replace(deployment, prefill=pools.get("prefill"), decode=pools.get("decode"))), 1
+    )
+
+
+def _rate(tokens_per_second: float, cards: int) -> dict[str, float]:
+    """Return a rate in all and on each card that works."""
+    return {
+        "tokensPerSecond": round(tokens_per_second, 2),
+        "tokensPerSecondPerCard": round(tokens_per_second / cards, 2),
+    }
+
+
+def _hbm(profile: Profile, used_bytes: float) -> float:
+    """Return the HBM of the fullest die, of which an idle one has some in use too."""
+    return round(max(profile.hbm_idle_bytes, used_bytes) / _GIB, 2)
+
+
+def _pair(pair: DisaggregatedLayout, profile: Profile) -> dict[str, Any]:
     deployment, rates = pair.deployment, pair.rates
     prefill, decode = deployment.prefill, deployment.decode
     assert prefill is not None
@@ -160,8 +212,8 @@ def _pair(pair: DisaggregatedLayout) -> dict[str, Any]:
         "decode": f"{decode.instances} x {_name(decode.pool)}",
         "cards": pair.cards,
         "batchPerCard": round(running / cards, 3),
-        "tokensPerSecondPerCard": round(pair.tokens_per_second_per_card, 2),
-        "expectedErrorPercent": round(deployment_error_percent(deployment), 1),
+        **_rate(float(rates.tokens_per_second), pair.cards),
+        "expectedErrorPercent": _error(deployment, profile),
         "requestsPerSecond": round(rates.tokens_per_second / deployment.plan.output_tokens, 3),
         "tpotMilliseconds": round(rates.tpot_seconds * 1e3, 3),
         "ttftMilliseconds": round(rates.ttft_seconds * 1e3, 3),
@@ -178,7 +230,6 @@ def _training(profile: Profile, stack: Stack, model: Architecture, wanted: dict[
         stack=stack.name,
         sequence_length=wanted["sequence_length"],
         global_batch_size=wanted["global_batch_size"],
-        expert_imbalance=stack.expert_imbalance if model.is_moe else 1.0,
     )
     dies, demand = _dies(profile, wanted), wanted["tokens_per_second"] or 0.0
     if wanted["objective"] == "cards":
@@ -221,13 +272,13 @@ def _split(found: TrainingPlan, dies: int) -> str:
 
 
 def _trained(profile: Profile, found: TrainingPlan, dies: int) -> dict[str, Any]:
-    cards = dies / profile.dies_per_package
+    cards = math.ceil(dies / profile.dies_per_package)
     return {
         "layout": _split(found, dies),
         "cards": cards,
-        "tokensPerSecondPerCard": round(found.tokens_per_second / cards, 2),
-        "expectedErrorPercent": round(training_error_percent(profile, found.spec, dies), 1),
-        "stepSeconds": round(found.step.seconds, 3) if found.step else None,
+        **_rate(found.tokens_per_second, cards),
+        "expectedErrorPercent": round(training_error_percent(load_profile(profile.name), found.spec, dies), 1),
+        "stepSeconds": round(found.step.seconds, 4) if found.step else None,
         "recomputePercent": round(found.recompute * 100, 1),
-        "hbmGibibytesPerDie": round(found.hbm_bytes / _GIB, 2),
+        "hbmGibibytesPerDie": _hbm(profile, found.hbm_bytes),
     }

@@ -1,15 +1,17 @@
 """A planned layout as a scenario, for `supernode simulate`, `compare` and `serve-sim`.
 
-A scenario has percentages in whole numbers and, with two pools, whole servers for the one that reads prompts; a layout
-that has not comes back as a sentence that says so.
+A scenario has the share of HBM in whole percent and, with two pools, whole servers for the one that reads prompts; a
+layout that has not comes back as a sentence that says so.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from operator import mul
 from typing import Any
 
+from supernode_dataplane.capacity import MEMORY_FRACTION
 from supernode_dataplane.deployment import Pool, Speculation
 from supernode_dataplane.deployment_plan import Deployment, RolePool
 from supernode_dataplane.machine import TrainingSpec
@@ -41,8 +43,11 @@ def inference_scenario(profile: Profile, model: str, deployment: Deployment) -> 
         section["prefill"] |= {"nodes": reading}
     if plan.speculation.drafts and plan.mode != "Prefill":
         section["speculation"] = _speculation(plan.speculation)
-    if plan.memory_fraction != 0.9:
-        section["cache"] = {"memoryFractionPercent": int(plan.memory_fraction * 100)}
+    if plan.memory_fraction != MEMORY_FRACTION:
+        percent = round(plan.memory_fraction * 100)
+        if percent / 100 != plan.memory_fraction:
+            return f"--memory-fraction {plan.memory_fraction:g} is no whole percent, which a scenario has: round it"
+        section["cache"] = {"memoryFractionPercent": percent}
     machine = _machine(profile, dies)
     return {"machine": machine, "model": {"name": model}, "stack": plan.stack, "inference": section}
 
@@ -91,8 +96,9 @@ def _prefill_nodes(profile: Profile, found: RolePool) -> int | str:
 
 
 def _speculation(given: Speculation) -> Document:
-    """Return drafts with one chance for all positions, in whole percent, at which as many are accepted."""
+    """Return drafts with one chance for all positions, in whole percent; where none is exact, with their mean."""
     drafts, accepted = int(given.drafts), float(given.accepted)
-    chances = range(101)
-    chance = min(chances, key=lambda percent: abs(sum(accumulate([percent / 100] * drafts, mul)) - accepted))
-    return {"drafts": drafts, "acceptancePercent": [chance] * drafts}
+    for percent in range(101):
+        if math.isclose(sum(accumulate([percent / 100] * drafts, mul)), accepted, abs_tol=1e-9):
+            return {"drafts": drafts, "acceptancePercent": [percent] * drafts}
+    return {"drafts": drafts, "tokensPerStep": 1.0 + accepted}

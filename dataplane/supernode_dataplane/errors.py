@@ -89,18 +89,29 @@ class ModelError(DataplaneError):
     reason: Literal["ModelNotFound", "InvalidModel"] = "InvalidModel"
     field = "spec.model"
 
+    @property
+    def of_spec(self) -> str:
+        """The message for who wrote a spec, which can describe a model too."""
+        return str(self)
+
 
 class ModelNotFoundError(ModelError):
-    """The catalogue has no such model."""
+    """The catalogue has no such model; the message names the few that are near."""
 
     reason = "ModelNotFound"
     field = "spec.model.name"
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        near = ", ".join(near_names(name, known))
+        near = ", ".join(get_close_matches(name.lower()[:128], sorted(known), n=3, cutoff=0.4))
         super().__init__(
-            f"there is no model {name[:128]!r} in the catalogue; near: {near}; or give its config.json as model.config"
+            f"there is no model {name[:128]!r} in the catalogue, which `supernode plan --help` lists"
+            + (f"; near: {near}" if near else "")
         )
+
+    @property
+    def of_spec(self) -> str:
+        """The message, with the config as the other way."""
+        return f"{self}; or give its config.json as model.config"
 
 
 class InvalidModelError(ModelError):

@@ -36,7 +36,7 @@ def parse_inference(spec: Mapping[str, Any]) -> DeploymentPlan | Problem:
     try:
         return _plan(spec, read_mapping(spec, "inference", "spec"))
     except ModelError as error:
-        return Problem(error.reason, error.field, str(error))
+        return Problem(error.reason, error.field, error.of_spec)
     except FieldError as error:
         return error.problem
 

@@ -6,7 +6,7 @@ Values only; :mod:`supernode_dataplane.inputs` makes them from API objects.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.constants import GRADIENT_BYTES, WEIGHT_BYTES
@@ -14,6 +14,7 @@ from supernode_dataplane.deployment_plan import DeploymentPlan
 from supernode_dataplane.state import Problem
 
 __all__ = [
+    "TRAINED_IMBALANCE",
     "GradientType",
     "OptimizerSharding",
     "PartInput",
@@ -27,6 +28,10 @@ __all__ = [
 OptimizerSharding = Literal["none", "zero1", "zero3"]
 GradientType = Literal["fp32", "bf16"]
 Recompute = Literal["auto", "none", "full"]
+TRAINED_IMBALANCE: Final = 1.0
+"""Load of the hottest expert parallel die over the mean where a training run says none: routers are balanced while they
+are trained, by a bias or a loss. What a stack says of imbalance is of inference alone.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +93,14 @@ class TrainingSpec:
     """Activations that are computed again: as many as memory demands, none, or all."""
     stage_layers: tuple[int, ...] | None = None
     """Layers of each pipeline stage; None: as even as possible."""
-    expert_imbalance: float = 1.0
+    expert_imbalance: float = TRAINED_IMBALANCE
     """Load of the hottest expert parallel die over the mean."""
     overlap_exchange: bool = False
     """Whether dispatch and combine of one micro-batch run beside another's work, as DualPipe does."""
     mtp_layers: int = 0
     """Layers for multi-token prediction that are trained too; each is a layer of the model's last kind."""
     hot_rank: bool = False
-    """Whether the workload says so of one die of each group, whose ports then show it; else it is the stack's mean."""
+    """Whether the workload says so of one die of each group, whose ports then show it."""
 
     @property
     def gradient_bytes(self) -> float:

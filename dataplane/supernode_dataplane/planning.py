@@ -1,12 +1,8 @@
-"""The best layout for a model, a machine and an objective, over a stated lattice of legal layouts.
+"""The best training layout for a model and a machine, over a stated lattice of legal layouts.
 
-Two lattices for training. Both have 1 to 4 virtual stages and micro-batches of 1 or 2; dies are taken in order from
-whole, healthy servers.
-
-``training_plans``    the usual one, of powers of two: tensor up to a server's dies, pipeline up to 64 stages, experts
-                      over 1 to 64 replicas. Rows of the suite without a published layout stand on it: it stays
-``search_training``   every divisor: tensor up to a server's dies, stages up to the layers, experts over any replicas,
-                      and context rings of powers of two for long sequences, or where nothing fits without
+Every divisor: tensor up to a server's dies, stages up to the layers, experts over any replicas, 1 to 4 virtual stages,
+micro-batches of 1 or 2, and context rings of powers of two for long sequences, or where nothing fits without. Dies are
+taken in order from whole, healthy servers.
 
 A search plans every layout, bounds its rate by a machine whose links cost nothing, and computes links from the best
 bound on until no bound is better than what was found: exact, without pricing thousands of layouts.
@@ -35,18 +31,13 @@ from supernode_dataplane.training import Plan, Step, plan_training, training_ste
 __all__ = [
     "TrainingPlan",
     "TrainingSearch",
-    "best_training",
     "fewest_servers",
     "healthy_costs",
-    "legal_training",
     "search_training",
-    "training_plans",
 ]
 
-_PIPELINES: Final = (1, 2, 4, 8, 16, 32, 64)
 _CHUNKS: Final = (1, 2, 4)
 _MICRO_BATCHES: Final = (1, 2)
-_EXPERTS: Final = (1, 8, 16, 32, 64)
 _CONTEXTS: Final = (2, 4, 8, 16, 32)
 _LONG_SEQUENCE: Final = 16384
 """From here on a sequence may be worth splitting: below it the attention that hides the ring is short."""
@@ -168,47 +159,6 @@ def _priced(plan: Plan, step: Step) -> TrainingPlan:
     tokens = plan.spec.global_batch_size * plan.spec.sequence_length
     used = max(plan.memory.used_bytes)
     return TrainingPlan(plan.spec, tokens / step.seconds, plan.memory.recompute, used, step=step)
-
-
-def legal_training(profile: Profile, wanted: TrainingSpec, dies: int) -> Iterator[TrainingSpec]:
-    """Yield the layouts of the lattice that are legal on so many dies."""
-    tensors = [t for t in (1, 2, 4, 8, 16, 32) if t <= min(profile.dies_per_server, dies)]
-    experts = _EXPERTS if wanted.model.is_moe else (1,)
-    for tensor in tensors:
-        for pipeline in _PIPELINES:
-            for chunks in _CHUNKS if pipeline > 1 else (1,):
-                for micro in _MICRO_BATCHES:
-                    for expert in experts:
-                        spec = replace(
-                            wanted,
-                            tensor=tensor,
-                            pipeline=pipeline,
-                            virtual_pipeline=chunks,
-                            micro_batch_size=micro,
-                            expert=expert,
-                            data=None,
-                        )
-                        if check_layout(spec, dies, "the dies") is None:
-                            yield spec
-
-
-def training_plans(
-    profile: Profile, wanted: TrainingSpec, dies: int, stack: Stack | None = None
-) -> Iterator[TrainingPlan]:
-    """Yield every legal layout with its rate (0 with the problem where it does not fit)."""
-    for spec in legal_training(profile, wanted, dies):
-        plan = plan_training(profile, spec, dies, stack)
-        if isinstance(plan, Problem):
-            yield TrainingPlan(spec, 0.0, 0.0, 0.0, problem=plan)
-            continue
-        yield _priced(plan, training_step(profile, plan, healthy_costs(profile, spec, dies)))
-
-
-def best_training(profile: Profile, wanted: TrainingSpec, dies: int, stack: Stack | None = None) -> TrainingPlan:
-    """Return the fastest layout; one with rate 0 and a problem when none fits."""
-    problem = Problem("DoesNotFit", "spec.training", "no legal layout of the lattice fits")
-    nothing = TrainingPlan(wanted, 0.0, 0.0, 0.0, problem=problem)
-    return max(training_plans(profile, wanted, dies, stack), key=lambda plan: plan.tokens_per_second, default=nothing)
 
 
 def healthy_costs(profile: Profile, spec: TrainingSpec, dies: int) -> LinkCosts:

@@ -18,10 +18,15 @@ from typing import Final
 import numpy as np
 
 from supernode_dataplane.architecture import Architecture
-from supernode_dataplane.deployment import Speculation
 from supernode_dataplane.deployment_plan import Deployment, DeploymentPlan, RolePool
 from supernode_dataplane.hardware import Hardware
-from supernode_dataplane.planning_inference import InferenceGoal, InferenceLayout, Rejected, plan_inference
+from supernode_dataplane.planning_inference import (
+    InferenceGoal,
+    InferenceLayout,
+    Rejected,
+    plan_inference,
+    running_sequences,
+)
 from supernode_dataplane.pool_rates import Rates, deployment_rates
 from supernode_dataplane.stacks import Stack
 
@@ -37,13 +42,8 @@ class DisaggregatedLayout:
 
     deployment: Deployment
     rates: Rates
-    cards: float
-    """All that are given; for the objective ``cards`` those that both pools use."""
-
-    @property
-    def tokens_per_second_per_card(self) -> float:
-        """Output tokens over the cards."""
-        return float(self.rates.tokens_per_second / self.cards)
+    cards: int
+    """That both pools are on; the others are idle."""
 
 
 def plan_disaggregated(
@@ -71,8 +71,7 @@ def plan_disaggregated(
         assert deployment.prefill is not None
         assert deployment.decode is not None
         rates = deployment_rates(deployment, deployment.prefill.instances, deployment.decode.instances)
-        used = (deployment.prefill.dies + deployment.decode.dies) / hardware.dies_per_card
-        cards = used if goal.objective == "cards" else dies / hardware.dies_per_card
+        cards = math.ceil((deployment.prefill.dies + deployment.decode.dies) / hardware.dies_per_card)
         if rates.ttft_seconds <= goal.ttft_seconds and rates.tokens_per_second > 0:
             layouts.append(DisaggregatedLayout(deployment=deployment, rates=rates, cards=cards))
     layouts.sort(key=lambda layout: _rank(layout, goal))
@@ -120,15 +119,14 @@ def _deployment(
         output_tokens=goal.output_tokens,
         precision=goal.precision,
         prefill_nodes=max(1, reading * int(prefill.pool.dies) // decode.pool.hardware.dies_per_server),
-        concurrency=max(1, round(decode.batch * float(decode.pool.groups) * decoding)),
-        prompts=max(1, round(prefill.batch)),
+        concurrency=running_sequences(decode, decoding),
+        prompts=round(prefill.batch),
         speculation=goal.speculation,
         memory_fraction=goal.memory_fraction,
     )
     per_card = decode.pool.hardware.dies_per_card
-    prompts = replace(prefill.pool, speculation=Speculation())
     return Deployment(
-        plan, RolePool("prefill", prompts, reading, per_card), RolePool("decode", decode.pool, decoding, per_card)
+        plan, RolePool("prefill", prefill.pool, reading, per_card), RolePool("decode", decode.pool, decoding, per_card)
     )
 
 
@@ -139,7 +137,7 @@ def _first_rank(pair: tuple[float, Deployment], goal: InferenceGoal) -> tuple[fl
 
 
 def _rank(layout: DisaggregatedLayout, goal: InferenceGoal) -> tuple[float, ...]:
-    rate = -layout.tokens_per_second_per_card
+    rate = -float(layout.rates.tokens_per_second)
     if goal.objective == "latency":
         return layout.rates.tpot_seconds, layout.rates.ttft_seconds, rate
     return (layout.cards, rate) if goal.objective == "cards" else (rate, layout.rates.tpot_seconds)

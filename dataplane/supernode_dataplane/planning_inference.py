@@ -2,10 +2,13 @@
 
 Instances of every divisor of the dies, of powers of two, and of the sizes at which every die has one expert; tensor any
 divisor up to a server's dies that divides the heads; experts over all dies of an instance or inside the tensor group,
-with and without ranks of their own for the shared experts. All batches of a layout, up to what the caches hold, are
-computed at once, as arrays; within the limits the objective chooses:
+with and without ranks of their own for the shared experts. Dies are taken in order; what would then lie across more
+servers than it needs, an instance or a tensor group, is left out. Batches go up to what the caches hold, and to what a
+workload can ask for: 16,777,216 sequences in all, 4,096 prompts at once. Up to 512 of a tensor group all are computed,
+beyond that quarters between powers of two, then those around the best, down to the single sequence; each time as one
+array. Within the limits the objective chooses:
 
-    throughput   the batch and the layout with the most tokens per second and card
+    throughput   the batch and the layout with the most tokens per second
     latency      the batch and the layout with the least TPOT (prefill: TTFT of a prompt in an idle pool)
     cards        the batch with the most tokens per second, and the layout that needs the fewest cards for the demand
 """
@@ -13,7 +16,7 @@ computed at once, as arrays; within the limits the objective chooses:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -30,12 +33,29 @@ from supernode_dataplane.hardware import Hardware
 from supernode_dataplane.prefill import prefill_step
 from supernode_dataplane.stacks import Stack
 
-__all__ = ["InferenceGoal", "InferenceLayout", "Objective", "Rejected", "layout_deployment", "plan_inference"]
+__all__ = [
+    "MOST_PROMPTS",
+    "MOST_SEQUENCES",
+    "InferenceGoal",
+    "InferenceLayout",
+    "Objective",
+    "Rejected",
+    "layout_deployment",
+    "plan_inference",
+    "running_sequences",
+]
 
 Objective = Literal["throughput", "latency", "cards"]
 FloatArray = NDArray[np.float64]
-_MOST_SEQUENCES: Final = 512
-_MOST_PROMPTS: Final = 8
+MOST_SEQUENCES: Final = 1 << 24
+"""Over all groups and instances: what a workload's load.concurrency may be."""
+MOST_PROMPTS: Final = 4096
+"""That a tensor group reads at once: what a workload's promptsPerBatch may be."""
+_EVERY: Final = 512
+"""Up to here every batch is computed."""
+_QUARTERS: Final = (1.0, 1.25, 1.5, 1.75)
+_BETWEEN: Final = 128
+"""Batches that are computed between two neighbours of the best."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +69,7 @@ class InferenceGoal:
     ttft_seconds: float = math.inf
     """Of a prompt in an idle pool; for prefill."""
     speculation: Speculation = field(default_factory=Speculation)
+    """Whoever reads prompts for a pool that drafts has the weights of the draft layers too."""
     precision: Precision = field(default_factory=Precision)
     memory_fraction: float = MEMORY_FRACTION
     objective: Objective = "throughput"
@@ -66,18 +87,17 @@ class InferenceLayout:
     instances: int
     batch: float
     """Sequences (or prompts) on each tensor group."""
-    cards: float
-    """All that are given; for the objective ``cards`` those that its instances use."""
+    cards: int
+    """That its instances are on; the others are idle."""
     tokens_per_second: float
     """Of an instance."""
     seconds: float
     """TPOT, or TTFT of a prompt in an idle pool."""
-    hbm_bytes: float
 
     @property
-    def tokens_per_second_per_card(self) -> float:
-        """Rate of all instances over the cards."""
-        return self.tokens_per_second * self.instances / self.cards
+    def total(self) -> float:
+        """Tokens per second of all instances."""
+        return self.tokens_per_second * self.instances
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +125,16 @@ def plan_inference(
     return found, rejected
 
 
+def running_sequences(layout: InferenceLayout, instances: int) -> int:
+    """Return the sequences that decode at once on so many instances: whole ones, no more than their batch."""
+    return max(1, math.floor(layout.batch * float(layout.pool.groups) * instances + 1e-9))
+
+
 def layout_deployment(layout: InferenceLayout, goal: InferenceGoal) -> Deployment:
     """Return a layout as a deployment of its phase alone, at its batch."""
     pool = layout.pool
     decodes = goal.phase == "decode"
-    running = round(layout.batch * float(pool.groups) * layout.instances)
+    running = running_sequences(layout, layout.instances)
     plan = DeploymentPlan(
         model=pool.architecture,
         stack=pool.stack.name,
@@ -118,8 +143,8 @@ def layout_deployment(layout: InferenceLayout, goal: InferenceGoal) -> Deploymen
         output_tokens=goal.output_tokens if decodes else 1,
         precision=goal.precision,
         concurrency=running if decodes else None,
-        prompts=1 if decodes else max(1, round(layout.batch)),
-        speculation=goal.speculation if decodes else Speculation(),
+        prompts=1 if decodes else round(layout.batch),
+        speculation=goal.speculation,
         memory_fraction=goal.memory_fraction,
     )
     found = RolePool(goal.phase, pool, layout.instances, pool.hardware.dies_per_card)
@@ -127,7 +152,7 @@ def layout_deployment(layout: InferenceLayout, goal: InferenceGoal) -> Deploymen
 
 
 def _rank(layout: InferenceLayout, objective: Objective) -> tuple[float, ...]:
-    rate = -layout.tokens_per_second_per_card
+    rate = -layout.total
     if objective == "latency":
         return layout.seconds, rate
     return (layout.cards, rate) if objective == "cards" else (rate, layout.seconds)
@@ -138,9 +163,12 @@ def _lattice(
 ) -> Iterator[Pool]:
     experts = max((kind.feed_forward.experts for kind in architecture.kinds), default=0)
     shared = any(kind.feed_forward.shared_width for kind in architecture.kinds)
+    server = hardware.dies_per_server
     for size in _sizes(dies, experts):
-        for tensor in range(1, min(size, hardware.dies_per_server) + 1):
-            if size % tensor or not _splits_heads(architecture, tensor):
+        if not _lies_well(size, dies, server):
+            continue
+        for tensor in range(1, min(size, server) + 1):
+            if size % tensor or not _lies_well(tensor, dies, server) or not _splits_heads(architecture, tensor):
                 continue
             for spread in (True, False) if experts else (False,):
                 if (spread and size < 2) or (not spread and size != tensor):
@@ -156,7 +184,7 @@ def _lattice(
                         expert=size if spread else 1,
                         precision=goal.precision,
                         experts=Experts(redundant=slots - experts, shared_ranks=own),
-                        speculation=goal.speculation if goal.phase == "decode" else Speculation(),
+                        speculation=goal.speculation,
                     )
 
 
@@ -167,6 +195,13 @@ def _sizes(dies: int, experts: int) -> list[int]:
     return sorted(size for size in sizes if size <= dies)
 
 
+def _lies_well(size: int, dies: int, server: int) -> bool:
+    """Return whether groups of so many dies, one after the other, are each on as few servers as can be."""
+    least = -(-size // server) * server
+    period = math.lcm(size, server) // size
+    return all(n * size % server + size <= least for n in range(min(period, dies // size)))
+
+
 def _splits_heads(architecture: Architecture, tensor: int) -> bool:
     kinds = [kind.attention for kind in architecture.kinds]
     return all(k.heads % tensor == 0 and (k.kv_heads % tensor == 0 or tensor % k.kv_heads == 0) for k in kinds)
@@ -175,57 +210,86 @@ def _splits_heads(architecture: Architecture, tensor: int) -> bool:
 def _decode(pool: Pool, dies: int, goal: InferenceGoal) -> InferenceLayout | Rejected:
     length = goal.input_tokens + goal.output_tokens
     capacity = capacity_of(pool, float(length), memory_fraction=goal.memory_fraction)
-    batches = _batches(pool, goal, min(_MOST_SEQUENCES, int(capacity.sequences)))
-    if not batches.size or batches[0] > capacity.sequences:
+    most = min(float(capacity.sequences), MOST_SEQUENCES / (float(pool.groups) * (dies // int(pool.dies))))
+    batches = _batches(pool, goal, most)
+    # Some tensor group has a whole sequence, however few there are.
+    if not batches.size or max(1.0, batches[0]) > capacity.sequences:
         return Rejected(pool=pool, reason="memory", message=explain_memory(pool, capacity, _one(batches)))
-    seconds = decode_step(pool, batches, goal.input_tokens + goal.output_tokens / 2.0).seconds
-    tpot = seconds / pool.speculation.tokens
-    within = tpot <= goal.tpot_seconds
-    if not within.any():
+
+    def tried(given: FloatArray) -> _Tried:
+        seconds = decode_step(pool, np.maximum(given, 1.0), goal.input_tokens + goal.output_tokens / 2.0).seconds
+        tpot = np.asarray(seconds / pool.speculation.tokens)
+        rate = np.where(tpot <= goal.tpot_seconds, given * float(pool.groups) / tpot, 0.0)
+        return _Tried(given, tpot, rate)
+
+    first = tried(batches)
+    if not first.rate.any():
         text = counted(float(batches[0]), "sequence")
-        message = f"TPOT is {float(tpot[0]) * 1e3:.1f} ms with {text} a tensor group"
+        message = f"TPOT is {float(first.seconds[0]) * 1e3:.1f} ms with {text} a tensor group"
         return Rejected(pool=pool, reason="limit", message=message)
-    rate = np.where(within, batches * float(pool.groups) / tpot, 0.0)
-    best = int(np.argmin(np.where(within, tpot, np.inf)) if goal.objective == "latency" else np.argmax(rate))
-    used = capacity.weights + capacity.buffers + capacity.bytes_per_sequence * batches[best]
-    return _placed(
-        pool,
-        dies,
-        goal,
-        batch=float(batches[best]),
-        rate=float(rate[best]),
-        seconds=float(tpot[best]),
-        used=float(used),
-    )
+    batch, seconds, rate = _best_batch(first, tried, goal.objective)
+    return _placed(pool, dies, goal, batch=batch, rate=rate, seconds=seconds)
 
 
 def _prefill(pool: Pool, dies: int, goal: InferenceGoal) -> InferenceLayout | Rejected:
     tokens = float(goal.input_tokens)
+    one = capacity_of(pool, tokens, tokens_in_flight=tokens, memory_fraction=goal.memory_fraction)
+    most = float((one.cache + one.activations) / (one.bytes_per_sequence + one.activations))
+    prompts = _batches(pool, goal, min(most, MOST_PROMPTS))
+    first = _one(prompts)
+    if not first.is_integer():
+        message = f"it would read {first:g} prompts at once, and a tensor group reads whole ones: give another --batch"
+        return Rejected(pool=pool, reason="limit", message=message)
+    if first > most:
+        held = capacity_of(pool, tokens, tokens_in_flight=tokens * first, memory_fraction=goal.memory_fraction)
+        return Rejected(pool=pool, reason="memory", message=explain_memory(pool, held, first))
     alone = float(prefill_step(pool, tokens, tokens / 2, 1.0, filled=1.0 / pool.groups).seconds)
-    fractions = goal.memory_fraction
-    prompts = _batches(pool, goal, _MOST_PROMPTS)
-    capacity = capacity_of(pool, tokens, tokens_in_flight=tokens * prompts, memory_fraction=fractions)
-    fits = capacity.sequences >= prompts
-    if not fits[0]:
-        first = capacity_of(pool, tokens, tokens_in_flight=tokens * float(prompts[0]), memory_fraction=fractions)
-        return Rejected(pool=pool, reason="memory", message=explain_memory(pool, first, float(prompts[0])))
     if alone > goal.ttft_seconds:
         message = f"TTFT of a prompt in an idle pool is {alone * 1e3:.0f} ms"
         return Rejected(pool=pool, reason="limit", message=message)
-    seconds = prefill_step(pool, tokens * prompts, tokens / 2, prompts).seconds
-    rate = np.where(fits, tokens * prompts * float(pool.groups) / seconds, 0.0)
-    best = 0 if goal.objective == "latency" else int(np.argmax(rate))
-    held = capacity.weights + capacity.buffers + (capacity.activations + capacity.bytes_per_sequence * prompts)[best]
-    return _placed(
-        pool, dies, goal, batch=float(prompts[best]), rate=float(rate[best]), seconds=alone, used=float(held)
-    )
+
+    def tried(given: FloatArray) -> _Tried:
+        seconds = np.asarray(prefill_step(pool, tokens * given, tokens / 2, given).seconds)
+        return _Tried(given, seconds, tokens * given * float(pool.groups) / seconds)
+
+    batch, _, rate = _best_batch(tried(prompts), tried, goal.objective)
+    return _placed(pool, dies, goal, batch=batch, rate=rate, seconds=alone)
 
 
-def _batches(pool: Pool, goal: InferenceGoal, most: int) -> FloatArray:
-    """Return the batches of a tensor group to try: all up to ``most``, or the one that is asked for."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tried:
+    """Batches of a tensor group, ascending, with the seconds and the rate of each; no rate where a limit is missed."""
+
+    batches: FloatArray
+    seconds: FloatArray
+    rate: FloatArray
+
+
+def _best_batch(
+    first: _Tried, tried: Callable[[FloatArray], _Tried], objective: Objective
+) -> tuple[float, float, float]:
+    """Return the best batch with its seconds and its rate, looking closer and closer around the best of ``first``."""
+    found = first
+    while True:
+        fastest = objective == "latency"
+        best = int(np.argmin(np.where(found.rate > 0, found.seconds, np.inf)) if fastest else np.argmax(found.rate))
+        low, high = found.batches[max(best - 1, 0)], found.batches[min(best + 1, found.batches.size - 1)]
+        if high - low <= 2:
+            return float(found.batches[best]), float(found.seconds[best]), float(found.rate[best])
+        between = np.round(np.linspace(low, high, _BETWEEN))
+        found = tried(np.union1d(between, found.batches[best]))
+
+
+def _batches(pool: Pool, goal: InferenceGoal, most: float) -> FloatArray:
+    """Return the batches of a tensor group to begin with, up to ``most``; or the one that is asked for."""
     if goal.batch_per_card is not None:
         return np.array([goal.batch_per_card * float(pool.tensor) / pool.hardware.dies_per_card])
-    return np.arange(1, most + 1, dtype=np.float64)
+    every = np.arange(1, min(int(most), _EVERY) + 1, dtype=np.float64)
+    if most <= _EVERY:
+        return every
+    powers = 2.0 ** np.arange(math.log2(_EVERY), math.log2(most) + 1)
+    more = np.outer(powers, _QUARTERS).ravel()
+    return np.union1d(every, [*more[more <= most], math.floor(most)])
 
 
 def _one(batches: FloatArray) -> float:
@@ -233,23 +297,21 @@ def _one(batches: FloatArray) -> float:
 
 
 def _placed(
-    pool: Pool, dies: int, goal: InferenceGoal, *, batch: float, rate: float, seconds: float, used: float
+    pool: Pool, dies: int, goal: InferenceGoal, *, batch: float, rate: float, seconds: float
 ) -> InferenceLayout | Rejected:
     """Return the layout with as many instances as the objective wants."""
-    size, most = int(pool.dies), dies // int(pool.dies)
-    instances, cards = most, dies / pool.hardware.dies_per_card
+    size, instances = int(pool.dies), dies // int(pool.dies)
     if goal.objective == "cards":
-        instances = 1 if goal.demand is None else max(1, math.ceil(goal.demand / rate))
-        cards = instances * size / pool.hardware.dies_per_card
-    if instances > most:
-        message = f"{goal.demand:,.0f} tokens/s need {counted(cards, 'card')} of it, at {rate:,.0f} an instance"
-        return Rejected(pool=pool, reason="limit", message=message)
+        most, instances = instances, 1 if goal.demand is None else max(1, math.ceil(goal.demand / rate))
+        if instances > most:
+            cards = math.ceil(instances * size / pool.hardware.dies_per_card)
+            message = f"{goal.demand:,.0f} tokens/s need {counted(cards, 'card')} of it, at {rate:,.0f} an instance"
+            return Rejected(pool=pool, reason="limit", message=message)
     return InferenceLayout(
         pool=pool,
         instances=instances,
         batch=batch,
-        cards=cards,
+        cards=math.ceil(instances * size / pool.hardware.dies_per_card),
         tokens_per_second=rate,
         seconds=seconds,
-        hbm_bytes=used,
     )

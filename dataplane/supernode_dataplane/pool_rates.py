@@ -79,6 +79,12 @@ class Rates:
     """A :data:`Bound`, or an array of them: what the busiest pool's time is mostly made of."""
 
     @property
+    def fullest(self) -> PoolRates:
+        """Of the dies with the most HBM in use; where nothing is an array."""
+        sides = [side for pool in self.pools.values() for side in (pool, pool.experts) if side is not None]
+        return max(sides, key=lambda side: float(side.used_bytes))
+
+    @property
     def step_seconds(self) -> Number:
         """Seconds of a decode step; of a batch in mode Prefill."""
         step = self.decode if self.decode is not None else self.prefill

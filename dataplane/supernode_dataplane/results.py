@@ -94,8 +94,6 @@ def _training(profile: Profile, common: WorkloadResult, run: TrainingRun) -> Wor
 
 def _inference(common: WorkloadResult, run: InferenceRun, rates: Rates) -> WorkloadResult:
     step = rates.decode if rates.decode is not None else rates.prefill
-    sides = [side for pool in rates.pools.values() for side in (pool, pool.experts) if side is not None]
-    fullest = max(sides, key=lambda side: float(side.used_bytes))
     return replace(
         common,
         tokens_per_step=run.deployment.plan.tokens_per_request,
@@ -107,7 +105,7 @@ def _inference(common: WorkloadResult, run: InferenceRun, rates: Rates) -> Workl
         bound=rates.bound,
         breakdown_seconds=None if step is None else _plain(step.breakdown),
         prefill_breakdown_seconds=_plain(rates.prefill.breakdown) if rates.decode and rates.prefill else None,
-        memory_bytes=fullest.memory,
+        memory_bytes=rates.fullest.memory,
         expected_error_percent=deployment_error_percent(run.deployment),
     )
 

@@ -12,7 +12,7 @@ from typing import Any, Final, get_args
 
 from supernode_dataplane.errors import ModelError
 from supernode_dataplane.layout import check_layout
-from supernode_dataplane.machine import GradientType, OptimizerSharding, Recompute, TrainingSpec
+from supernode_dataplane.machine import TRAINED_IMBALANCE, GradientType, OptimizerSharding, Recompute, TrainingSpec
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.raw_fields import FieldError, read_choice, read_mapping, read_model, read_whole
 from supernode_dataplane.stacks import stack_names
@@ -59,7 +59,7 @@ def parse_training(spec: Mapping[str, Any]) -> TrainingSpec | Problem:
             hot_rank=training.get("expertImbalance") is not None,
         )
     except ModelError as error:
-        return Problem(error.reason, error.field, str(error))
+        return Problem(error.reason, error.field, error.of_spec)
     except FieldError as error:
         return error.problem
 
@@ -94,13 +94,10 @@ def _stage_layers(training: Mapping[str, Any]) -> tuple[int, ...] | None:
 
 
 def _imbalance(training: Mapping[str, Any]) -> float:
-    """Return the load of the hottest expert parallel die over the mean; text too, as the API has no floats.
-
-    Routers are balanced while they are trained (by a bias or a loss): even, unless it is given.
-    """
+    """Return the load of the hottest expert parallel die over the mean; text too, as the API has no floats."""
     value = training.get("expertImbalance")
     if value is None:
-        return 1.0
+        return TRAINED_IMBALANCE
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):

@@ -19,7 +19,7 @@ from supernode_dataplane.decode import decode_step
 from supernode_dataplane.deployment import Experts, Pool, Precision, Speculation
 from supernode_dataplane.hardware import Format, hardware_of
 from supernode_dataplane.machine import TrainingSpec
-from supernode_dataplane.planning import best_training
+from supernode_dataplane.planning import search_training
 from supernode_dataplane.profile import load_profile
 from supernode_dataplane.stacks import load_stack
 
@@ -62,7 +62,7 @@ def training_breakdown(path: Path) -> None:
     plans = []
     for machine in machines:
         spec = TrainingSpec(load_model("llama-3.1-405b"), "vendor-tuned", 8192, 192)
-        plans.append(best_training(load_profile(machine), spec, 768))
+        plans += search_training(load_profile(machine), spec, 768).best
     causes = sorted({cause for plan in plans if plan.step for cause in plan.step.breakdown})
     for cause in causes:
         shares = np.array([plan.step.breakdown.get(cause, 0.0) if plan.step else 0.0 for plan in plans])

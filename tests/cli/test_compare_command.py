@@ -38,7 +38,8 @@ def test_every_machine_gets_as_many_dies_as_it_has_and_a_layout_that_fits_its_se
         point = rows[name]
         assert point is not None
         tuned = () if name == "atlas-a2-cluster" else ("stack gpu-tuned",)
-        assert point.changed == (*tuned, "layout")
+        fewer = () if point.dies == 768 else (f"{point.dies} dies instead of 768",)
+        assert point.changed == (*fewer, *tuned, "layout")
         assert point.layout.startswith(("TP8 ", "TP4 "))
         assert 0.25 < point.mfu < 0.55
 
@@ -92,7 +93,10 @@ def test_a_machine_where_the_layout_is_illegal_gets_the_best_one_at_as_many_dies
     assert "layout" not in rows["h100-cluster"]["changed"], "a legal layout stays"
     assert rows["h100-cluster"]["sources"]["stacks"]["gpu-tuned"]["gemmEfficiency"]["source"]
     status, out, _ = run(tmp_path, DECODE, *ALL)
-    assert "changed: stack gpu-tuned, weights fp8, activations fp8, layout" in " ".join(out.split())
+    assert (
+        f"changed: 72 dies instead of {rows[ALL[0]]['dies']}, stack gpu-tuned, weights fp8, activations fp8, layout"
+        in " ".join(out.split())
+    )
 
 
 def test_the_planners_layout_is_not_slower_than_legal_ones() -> None:
@@ -152,7 +156,8 @@ def test_the_table_has_a_line_for_each_machine_with_ratios_to_the_first(tmp_path
 @pytest.mark.parametrize(
     ("document", "arguments", "says"),
     [
-        (LLAMA, ["h900-cluster"], "machine.profile: there is no hardware profile 'h900-cluster'"),
+        (LLAMA, ["h100-cluster", "h900-cluster"], "compare: MACHINE h900-cluster: there is no hardware profile"),
+        ({**LLAMA, "machine": {"profile": "h900"}}, ["h100-cluster"], "yaml: machine.profile: there is no hardware"),
         (LLAMA, ["h100-cluster", "--cards", "100"], "cards: 100 are no whole servers of h100-cluster, which have 8"),
         (LLAMA, ["gb200-nvl72", "--cards", "144"], "cards: 144 is more than the 72 of gb200-nvl72"),
         ({"model": {"name": "llama-3.1-405b"}}, ["h100-cluster"], "exactly one of training and inference"),

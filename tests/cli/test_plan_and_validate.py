@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from supernode_cli.main import cli
+from supernode_dataplane.catalogue import model_names
 
 
 def run(*arguments: str) -> Result:
@@ -22,7 +23,7 @@ def layouts(*arguments: str) -> dict:
 
 def test_the_best_decode_layout_of_deepseek_r1_meets_the_limit_and_is_listed_first() -> None:
     found = layouts("decode", "--model", "deepseek-r1", "--tpot-ms", "50", "--drafts", "1", "--accepted", "0.7")
-    rates = [layout["tokensPerSecondPerCard"] for layout in found["layouts"]]
+    rates = [layout["tokensPerSecond"] for layout in found["layouts"]]
     assert rates == sorted(rates, reverse=True)
     assert all(layout["tpotMilliseconds"] <= 50 for layout in found["layouts"])
     assert all(layout["hbmGibibytesPerDie"] <= 64 for layout in found["layouts"])
@@ -81,6 +82,16 @@ def test_what_cannot_be_planned_gets_one_sentence_and_status_2(arguments: tuple[
     assert said in result.output
     assert "Traceback" not in result.output
     assert "layouts" not in result.output
+
+
+def test_a_model_that_is_unknown_is_answered_with_the_few_near_ones_and_with_what_a_plan_can_take() -> None:
+    near = run("plan", "decode", "--model", "deepseek-r2").output
+    assert "near: deepseek-r1" in near
+    assert near.count(", ") <= 3
+    assert "config" not in near
+    assert "near" not in run("plan", "decode", "--model", "foo").output
+    names = " ".join(run("plan", "--help").output.split())
+    assert all(name in names for name in model_names())
 
 
 def test_training_on_the_whole_machine_has_a_plan_without_more_flags() -> None:

@@ -16,7 +16,7 @@ from supernode_dataplane.deployment import Experts, Pool, Speculation
 from supernode_dataplane.expected_error import constants_of, half_width, training_error_percent
 from supernode_dataplane.hardware import hardware_of
 from supernode_dataplane.machine import PartInput, RankInput, TrainingSpec, WorkloadInput
-from supernode_dataplane.planning import best_training, healthy_costs
+from supernode_dataplane.planning import healthy_costs, search_training
 from supernode_dataplane.profile import Profile, load_profile
 from supernode_dataplane.solving import solve
 from supernode_dataplane.stacks import Stack, load_stack
@@ -249,10 +249,10 @@ def _baseline_rate(training: TrainingSpec) -> float:
 
 @cache
 def _best(name: str) -> tuple[float, float]:
-    """Return the rate of the best usual layout on a card, and its expected error in percent."""
+    """Return the rate of the best layout on a card, as `supernode plan training` has it, and its expected error, %."""
     machine = load_profile("cloudmatrix-384")
     wanted = TrainingSpec(load_model(name), "vendor-tuned", 4096, _BATCH)
-    found = best_training(machine, wanted, machine.dies)
+    found = search_training(machine, wanted, machine.dies).best[0]
     return found.tokens_per_second / machine.packages, training_error_percent(machine, found.spec, machine.dies)
 
 
