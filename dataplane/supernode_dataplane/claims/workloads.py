@@ -1,4 +1,4 @@
-"""Claims about what workloads achieve: training as solve() has it, decode as the decode step has it."""
+"""Claims about workloads: training as solve() has it, decode as its step has it, a served load as the loop has it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from supernode_dataplane.profile import Profile, load_profile
 from supernode_dataplane.solving import solve
 from supernode_dataplane.stacks import Stack, load_stack
 from supernode_dataplane.state import Problem, WorkloadResult
+from supernode_dataplane.suite.rows import load_rows
+from supernode_dataplane.suite.serving_rows import serving_row
 from supernode_dataplane.training import plan_training, training_step
 
 __all__ = ["workload_claims"]
@@ -203,13 +205,19 @@ def _pangu() -> Claim:
 
 
 def _equal_dies() -> Claim:
-    profiles = [load_profile(name) for name in ("atlas-a2-cluster", "cloudmatrix-384")]
+    served = next(row for row in load_rows() if row.id == "C-S1").given
     stack = load_stack("open-source")
     names = constants_of(stack, training=False, experts=False)
 
-    def ratio(moved: Stack) -> float:
-        before, after = (_qwen_tpot(profile, moved) for profile in profiles)
+    def ratio(moved: Stack, **changes: int) -> float:
+        before, after = (
+            serving_row({**served, **changes, "machine": machine}, {stack.name: moved})["TPOT ms"]
+            for machine in ("atlas-a2-cluster", "cloudmatrix-384")
+        )
         return before / after
+
+    def fewer(moved: Stack) -> float:
+        return ratio(moved, requests=2 * served["inSystem"])  # how far it moves, not where it is
 
     return Claim(
         id="H-S6",
@@ -219,12 +227,12 @@ def _equal_dies() -> Claim:
         source="sgl-project/sglang, Ascend best practice: 48.97 and 49.24 ms",
         readings=(
             Reading(
-                "Qwen3-32B W8A8 on 4 dies, 78 running, 3.5K in, 1.5K out",
+                "Qwen3-32B W8A8 on 4 dies, 78 in the system, 3.5K in, 1.5K out, as served",
                 ratio(stack),
-                100.0 * half_width(ratio, stack, "D", names),
+                100.0 * half_width(fewer, stack, "S", names),
             ),
         ),
-        definition="Inside a server a die of a 910C is a 910B; "
+        definition="Inside a server a die of a 910C is a 910B, on links of another shape; "
         "what the machine gains comes from the bus and from two dies a card.",
         tolerance=0.03,
     )
@@ -310,15 +318,3 @@ def _r1_error() -> float:
         return _r1(96, 4096, 256, moved).tokens_per_second_per_card
 
     return 100.0 * half_width(rate, stack, "D", constants_of(stack, training=False))
-
-
-def _qwen_tpot(profile: Profile, stack: Stack) -> float:
-    """Return the time of a decode step of Qwen3-32B on four dies with the open-source stack; drafts do not matter."""
-    pool = Pool(
-        architecture=load_model("qwen3-32b"),
-        hardware=hardware_of(profile),
-        stack=stack,
-        dies=4,
-        tensor=4,
-    )
-    return float(decode_step(pool, 78.0, 3584 + 768).seconds)
