@@ -1,19 +1,26 @@
-"""Budgets of the serving loop: 12,000 requests of real traces, and ten times the output for the same price."""
+"""Budgets of serving: 12,000 requests through the deployments of `supernode serve-sim`, and ten times the output.
+
+A row is what the command does for its figures, without their error bars: step times of the pools from nothing, the
+loop, the distributions. Seconds are CPU time of one process that has imported everything.
+"""
 
 from __future__ import annotations
 
 import gzip
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 
 from rows import Row
+from supernode_cli.serving_deployment import served_scenario
+from supernode_cli.serving_engine import EngineFlags, engine_of, serve
 from supernode_dataplane.serving import (
-    NO_DRAFTS,
     Acceptance,
     Engine,
     Group,
@@ -26,12 +33,14 @@ from supernode_dataplane.serving import (
 )
 
 COUNT = 12_000
-TRACES = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "traces"
+ROOT = Path(__file__).resolve().parent.parent
+TRACES = ROOT.parent / "shared" / "data" / "traces"
+EXAMPLE = ROOT / "examples" / "serving" / "deepseek-r1-disaggregated.yaml"
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Step times of the right size for a large model on a few dies; what is measured is the loop, not these."""
+    """Step times of the right size for a large model on a few dies, at no cost: what is measured is the loop."""
 
     def decode(self, batch: int) -> tuple[float, float]:
         return 0.012 + 1e-5 * batch, 4e-8
@@ -47,13 +56,41 @@ class Linear:
 
 
 def measure(traces: Path = TRACES) -> Iterator[Row]:
-    """Serve each load on eight instances and on one; the machine's other load is part of what is seen."""
-    loads = list(_loads(traces))
-    for name, load in loads:
-        for instances, prefill in ((1, "unchunked"), (8, "chunked")):
-            yield _row(f"{name}, {instances} x {prefill}", load, instances, prefill)
-    yield _row(f"{loads[-1][0]}, 8 x chunked, drafts", loads[-1][1], 8, "chunked", Acceptance((0.7, 0.5)))
+    """Serve each load by the deployments of the command; the machine's other load is part of what is seen."""
+    azure, mooncake = _loads(traces)
+    example = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    for name, load in (azure, mooncake):
+        for what, machine in (("1 instance", {"dies": 4}), ("8 instances", {"nodes": 2})):
+            for chunk in (None, 2048):
+                how = "unchunked" if chunk is None else f"chunks of {chunk}"
+                yield _deployed(f"qwen3-32b TP4, {what}, {how}, {name}", _qwen(machine), load, chunk)
+    yield _deployed(f"deepseek-r1 disaggregated, the example, {mooncake[0]}", example, mooncake[1], None)
+    group, kept = _group(8, "chunked"), Acceptance((0.7, 0.5))
+    yield _row(f"the loop alone, linear step times, 8 x chunked, drafts, {mooncake[0]}", mooncake[1],
+               lambda: simulate(mooncake[1], group, acceptance=kept))  # fmt: skip
     yield from _longer_outputs()
+
+
+def _qwen(machine: dict[str, int]) -> dict[str, Any]:
+    """Return a dense model on four dies an instance."""
+    return {
+        "machine": {"profile": "cloudmatrix-384", **machine},
+        "model": {"name": "qwen3-32b"},
+        "inference": {
+            "mode": "Colocated",
+            "inputTokens": 3500,
+            "outputTokens": 1500,
+            "load": {"concurrency": 100},
+            "decode": {"parallelism": {"tensor": 4}},
+            "speculation": {"drafts": 3, "tokensPerStep": 2.05},
+        },
+    }
+
+
+def _deployed(what: str, scenario: dict[str, Any], load: Requests, chunk: int | None) -> Row:
+    served = served_scenario(scenario)
+    engine = engine_of(EngineFlags(chunk=chunk), served)
+    return _row(what, load, lambda: serve(served, load, engine))
 
 
 def _loads(traces: Path) -> Iterator[tuple[str, Requests]]:
@@ -75,24 +112,24 @@ def _group(instances: int, prefill: str) -> Group:
     return Group(model=Linear(), engine=engine, instances=instances, routing="least-loaded")
 
 
-def _serve(load: Requests, group: Group, acceptance: Acceptance, runs: int = 5) -> tuple[float, float, ServingResult]:
-    """Return the median and the least seconds, distributions included, and the result."""
+def _timed(once: Callable[[], ServingResult], runs: int = 5) -> tuple[float, float, ServingResult]:
+    """Return the median and the least CPU seconds, distributions included, and the result."""
     times = []
     for _ in range(runs):
-        start = time.perf_counter()
-        result = simulate(load, group, acceptance=acceptance)
+        start = time.process_time()
+        result = once()
         result.distributions()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return statistics.median(times), min(times), result
 
 
-def _row(what: str, load: Requests, instances: int, prefill: str, acceptance: Acceptance = NO_DRAFTS) -> Row:
-    median, least, result = _serve(load, _group(instances, prefill), acceptance)
+def _row(what: str, load: Requests, once: Callable[[], ServingResult]) -> Row:
+    median, least, result = _timed(once)
     if result.completed.min() <= 0 or len(result.completed) != len(load):
         raise SystemExit(f"bench: {what}: not every request was served, so this would measure nothing")
     how = (
-        f"median of 5, least {least:.2f} s; {result.groups[0].runs} runs for {int(result.decode_steps.sum())} steps of "
-        f"requests, {int(result.preemptions.sum())} preemptions"
+        f"CPU, median of 5, least {least:.2f} s; {sum(group.runs for group in result.groups)} runs for "
+        f"{int(result.decode_steps.sum())} steps of requests, {int(result.preemptions.sum())} preemptions"
     )
     return Row(f"serving {len(load)} requests: {what}", median, "s", 1.0, how)
 
@@ -104,7 +141,7 @@ def _longer_outputs() -> Iterator[Row]:
     short = replace(load, arrivals=10 * load.arrivals)
     # Room for all, so that neither load waits: what is compared is the length of the outputs alone.
     group = Group(model=Linear(), engine=Engine(blocks=200_000, max_running=2000))
-    one, ten = (_serve(each, group, NO_DRAFTS) for each in (short, longer))
+    one, ten = (_timed(lambda each=each: simulate(each, group)) for each in (short, longer))  # type: ignore[misc]
     ratio = ten[2].groups[0].runs / one[2].groups[0].runs
     how = f"{ten[1]:.2f} s over {one[1]:.2f} s (least of 5); {ratio:.2f} times the runs; " + (
         f"decode steps of requests x{np.sum(ten[2].decode_steps) / np.sum(one[2].decode_steps):.1f}"
@@ -114,4 +151,4 @@ def _longer_outputs() -> Iterator[Row]:
 
 if __name__ == "__main__":
     for row in measure():
-        print(f"{row.what:78} {row.value:8.3f} {row.unit} budget {row.budget:g}  {row.how}", flush=True)
+        print(f"{row.what:110} {row.value:8.3f} {row.unit} budget {row.budget:g}  {row.how}", flush=True)

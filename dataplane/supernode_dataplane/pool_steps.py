@@ -25,8 +25,8 @@ from supernode_dataplane.pool_phases import decode_phase, prompt_phase
 __all__ = ["PoolSteps", "kv_blocks"]
 
 _FIRST_TABLE: Final = 256
-_PAGE: Final = 2048
-"""Prompt tokens of a page of the table of prefill steps: one takes as long as about five sizes one by one."""
+_PAGE: Final = 4096
+"""Prompt tokens of a page of the table of prefill steps: one takes as long as about ten sizes one by one."""
 Table: TypeAlias = NDArray[np.float64]
 
 

@@ -306,6 +306,8 @@ def test_counting_members_one_by_one_or_at_once_gives_the_same() -> None:
         counter.add(member, int(random.integers(1, 9999)), steps + int(random.integers(0, steps + 1)), steps, 0)
         if member % 3 == 0:
             counter.remove(member // 2 if member // 2 in counter._members else member, 0, 0)
+        if counter._last is not None:  # the last answer is kept, and corrected by who comes and goes
+            assert counter.blocks(counter._last[0]) == counter._at_once(counter._last[0])
         for step in (0, 1, steps // 2):
             assert counter._one_by_one(step) == counter._at_once(step) == counter.blocks(step)
 

@@ -64,15 +64,18 @@ class UnitCounter:
 
 
 class EvenCounter:
-    """Any number of tokens a step: one by one where there are few members, else columns of figures."""
+    """Any number of tokens a step: one by one where there are few members, else columns of figures.
+
+    A member holds floor(((offset + step) tokens + (prompt + block) steps) / (steps block)) blocks: one division of
+    whole numbers below 2**53, so that floats round down to the right one.
+    """
 
     __slots__ = ("_block", "_column", "_figures", "_last", "_members", "_order")
 
     def __init__(self, block_tokens: int) -> None:
         self._block = block_tokens
-        self._members: dict[int, tuple[int, int, int, int]] = {}  # (offset, tokens, steps, prompt + a block)
-        # The same in columns; whole numbers below 2**53, so that divisions round down to the right one.
-        self._figures = np.zeros((4, 64))
+        self._members: dict[int, tuple[int, int, int, int]] = {}  # offset, tokens, then the constant and the divisor
+        self._figures = np.zeros((4, 64))  # the same in columns
         self._column: dict[int, int] = {}
         self._order: list[int] = []  # the member of each column
         self._last: tuple[int, int] | None = None  # the step asked for last, and the answer
@@ -82,21 +85,28 @@ class EvenCounter:
         column = len(self._order)
         if column == self._figures.shape[1]:
             self._figures = np.concatenate((self._figures, np.zeros_like(self._figures)), axis=1)
-        self._members[member] = (offset, tokens, steps, prompt + self._block)
-        self._figures[:, column] = self._members[member]
+        figures = self._members[member] = (offset, tokens, (prompt + self._block) * steps, steps * self._block)
+        self._figures[:, column] = figures
         self._column[member] = column
         self._order.append(member)
-        self._last = None
+        self._correct(figures, 1)
 
     def remove(self, member: int, prompt: int, offset: int) -> None:
         """Count it no longer."""
-        del self._members[member]
+        figures = self._members.pop(member)
         column, last = self._column.pop(member), self._order.pop()
         if last != member:
             self._order[column] = last
             self._column[last] = column
             self._figures[:, column] = self._figures[:, len(self._order)]
-        self._last = None
+        self._correct(figures, -1)
+
+    def _correct(self, figures: tuple[int, int, int, int], sign: int) -> None:
+        """Keep the last answer true: the next question is often about the same step."""
+        if self._last is not None:
+            step, answer = self._last
+            offset, tokens, constant, divisor = figures
+            self._last = (step, answer + sign * (((offset + step) * tokens + constant) // divisor))
 
     def blocks(self, step: int) -> int:
         """Return the blocks of all members in the step after step number ``step``."""
@@ -107,18 +117,16 @@ class EvenCounter:
         return answer
 
     def _one_by_one(self, step: int) -> int:
-        block, held = self._block, 0
-        for offset, tokens, steps, base in self._members.values():
-            held += (base + (offset + step) * tokens // steps) // block
+        held = 0
+        for offset, tokens, constant, divisor in self._members.values():
+            held += ((offset + step) * tokens + constant) // divisor
         return held
 
     def _at_once(self, step: int) -> int:
-        offset, tokens, steps, base = self._figures[:, : len(self._order)]
+        offset, tokens, constant, divisor = self._figures[:, : len(self._order)]
         held = offset + step
         held *= tokens
-        held /= steps
-        np.floor(held, out=held)
-        held += base
-        held /= self._block
+        held += constant
+        held /= divisor
         np.floor(held, out=held)
         return int(held.sum())
