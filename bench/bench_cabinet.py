@@ -21,7 +21,7 @@ from typing import Any
 from cabinet import machines
 from cabinet.collector import collector
 from rows import Row
-from support.list_server import kubeconfig
+from support.scripted_server import kubeconfig
 
 __all__ = ["measure"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from support.apiserver import ApiServer, running_api_server
+from support.chart import missing_helm
 from support.levels import LEVELS, level_of, obstacle, required_levels, summary
 from support.preparing import Preparation
 
@@ -39,6 +41,15 @@ def controlled_api_server() -> Iterator[ApiServer]:
     """The same with kube-controller-manager and kube-scheduler: Jobs, StatefulSets, garbage collection work."""
     with running_api_server(controllers=True) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def _helm() -> None:
+    """Of tests that render the chart: where they are required, it is an error that there is no helm."""
+    if reason := missing_helm():
+        if required_levels(os.environ):
+            pytest.fail(reason)
+        pytest.skip(reason)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -26,41 +25,22 @@ from cabinet.machines import (
 )
 from cabinet.proxy import proxied
 from support.apiserver import ApiServer
+from support.applying import apply, path_of
 from support.pace import crowding
 
 pytestmark = pytest.mark.api
 
-_SSA = "application/apply-patch+yaml"
-_MERGE = "application/merge-patch+json"
 _ROOT = "/apis/supernode.io/v1alpha1"
-
-
-def _path(item: dict[str, Any]) -> str:
-    plural = {"SuperNode": "supernodes", "ComputeNode": "computenodes", "SuperNodeWorkload": "supernodeworkloads"}
-    meta = item["metadata"]
-    scope = f"/namespaces/{meta['namespace']}" if "namespace" in meta else ""
-    return f"{_ROOT}{scope}/{plural[item['kind']]}/{meta['name']}"
-
-
-def _apply(server: ApiServer, item: dict[str, Any]) -> None:
-    """Apply an object with its status."""
-    body = {key: value for key, value in item.items() if key != "status"}
-    status, answer = server.request("PATCH", _path(item), body, content_type=_SSA, fieldManager="test", force="true")
-    assert status in (200, 201), answer
-    if item.get("status"):
-        patch = {"status": item["status"]}
-        status, answer = server.request("PATCH", f"{_path(item)}/status", patch, content_type=_MERGE)
-        assert status == 200, answer
 
 
 @pytest.fixture
 def machine(api_server: ApiServer) -> Iterator[ApiServer]:
     """A machine of 48 servers in the API server, with one workload that runs on all of them."""
-    _apply(api_server, super_node())
+    apply(api_server, super_node())
     for index in range(48):
         holder = {"namespace": "default", "pod": f"llama-{index}", "container": "main", "dies": "0-15", "links": ""}
-        _apply(api_server, compute_node(index, allocations=[holder]))
-    _apply(api_server, workload())
+        apply(api_server, compute_node(index, allocations=[holder]))
+    apply(api_server, workload())
     yield api_server
     api_server.remove_objects()
 
@@ -91,7 +71,7 @@ def test_a_cabinet_serves_the_machine_that_the_api_server_has(cabinet: CabinetPr
 def test_a_change_is_published_within_a_second(machine: ApiServer, cabinet: CabinetProcess) -> None:
     digest = cabinet.json("/v1/machine")["digest"]
     began = time.monotonic()
-    _apply(machine, compute_node(0, faults=[{"name": "broken", "die": 3, "code": "80E18402"}]))
+    apply(machine, compute_node(0, faults=[{"name": "broken", "die": 3, "code": "80E18402"}]))
     eventually(lambda: cabinet.json("/v1/machine")["digest"] != digest, "a new digest")
     assert time.monotonic() - began < 1.5 * crowding()
     page = cabinet.get("/metrics")[1]
@@ -107,14 +87,14 @@ def test_a_deleted_super_node_leaves_an_idle_process_that_goes_on_when_it_is_bac
     assert "does not exist" in cabinet.json("/v1/machine")["error"]
     assert cabinet.get("/readyz")[0] == 200
     assert "supernode_die" not in cabinet.get("/metrics")[1]
-    _apply(machine, super_node())
+    apply(machine, super_node())
     eventually(lambda: cabinet.get("/v1/machine")[0] == 200, "the machine again")
 
 
 def test_an_unknown_profile_is_said_and_not_ready(api_server: ApiServer, tmp_path: Path) -> None:
     item = super_node("other")
     item["spec"]["profile"] = "cloudmatrix-385"
-    _apply(api_server, item)
+    apply(api_server, item)
     try:
         with cabinet_process(api_server.kubeconfig, tmp_path / "log", SUPERNODE_NAME="other") as cabinet:
             eventually(lambda: "cloudmatrix-385" in cabinet.get("/readyz")[1], "the reason")
@@ -152,8 +132,8 @@ def test_it_ends_quickly_on_sigterm(cabinet: CabinetProcess) -> None:
 
 def test_another_machines_objects_are_not_read(machine: ApiServer, cabinet: CabinetProcess) -> None:
     digest = cabinet.json("/v1/machine")["digest"]
-    _apply(machine, compute_node(0, faults=[{"name": "broken", "die": 0}], name="other"))
-    _apply(machine, workload(2, name="foreign", super_node="other"))
+    apply(machine, compute_node(0, faults=[{"name": "broken", "die": 0}], name="other"))
+    apply(machine, workload(2, name="foreign", super_node="other"))
     time.sleep(0.5)
     assert cabinet.json("/v1/machine")["digest"] == digest
     assert cabinet.get("/v1/workloads/default/foreign")[0] == 404
@@ -171,7 +151,7 @@ def test_a_lost_api_server_keeps_figures_and_readiness_and_changes_arrive_afterw
         digest = cabinet.json("/v1/machine")["digest"]
         proxy.cut()
         eventually(lambda: "supernode_cabinet_api_connected 0" in cabinet.get("/metrics")[1], "the loss")
-        _apply(machine, compute_node(0, faults=[{"name": "broken", "die": 3}]))
+        apply(machine, compute_node(0, faults=[{"name": "broken", "die": 3}]))
         machine.request("DELETE", f"{_ROOT}/computenodes/{NAME}-47")
         time.sleep(1)
         assert cabinet.get("/readyz")[0] == 200
@@ -201,10 +181,9 @@ def test_metrics_arrive_over_otlp_with_the_digest_that_http_shows(machine: ApiSe
 
 
 def test_requests_of_a_deployment_are_counted_on_the_page_and_over_otlp(machine: ApiServer, tmp_path: Path) -> None:
-    machine.request("DELETE", _path(workload()))
+    machine.request("DELETE", path_of(workload()))
     job = deployed()
-    del job["metadata"]["uid"]  # the API server gives it
-    _apply(machine, job)
+    apply(machine, job)
     name = "gen_ai_server_request_duration_seconds_count"
 
     def counted() -> int:

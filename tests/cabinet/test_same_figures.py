@@ -7,11 +7,11 @@ shows it, or why none does; a figure that is in neither table fails the test.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -21,7 +21,7 @@ from pydantic.alias_generators import to_camel
 
 from cabinet.collector import histograms, messages, points
 from cabinet.machines import deployed, nodes, settings, super_node, workload
-from supernode_api.names import PLURALS
+from supernode_api.names import API_VERSION, PLURALS
 from supernode_api.supernode import MachinePerformance
 from supernode_api.workload import WorkloadPerformance
 from supernode_cabinet.board import Board
@@ -34,8 +34,9 @@ from supernode_dataplane.figures import decimal, machine_performance
 from supernode_operator.domain.progressing import ProgressPlan
 from supernode_operator.domain.workload_status import WorkloadView, build_workload_status
 from supernode_operator.reconcilers.solver import Solver
+from support.apiserver import ApiServer
+from support.applying import apply
 from support.deployments import QWEN_COLOCATED, R1_DECODE, R1_DISAGGREGATED, R1_PREFILL
-from support.list_server import answering, kubeconfig, plural_of
 from support.machines import SMALL
 
 SECOND: Final = 1_000_000_000
@@ -145,7 +146,10 @@ def objects() -> dict[str, list[dict[str, Any]]]:
 @cache
 def in_status() -> Shown:
     """As the operator writes it."""
-    found = objects()
+    return status_of(objects())
+
+
+def status_of(found: Mapping[str, list[dict[str, Any]]]) -> Shown:
     (machine,) = found["SuperNode"]
     state = Solver().solve(machine, found["ComputeNode"], found["SuperNodeWorkload"])
     stamp = {"digest": state.digest, "version": state.version}
@@ -222,13 +226,19 @@ def _by_workload(figures: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str
     return {key: {figure: values[key] for figure, values in figures.items()} for key in MODES}
 
 
-@pytest.fixture
-def in_cli(tmp_path: Path) -> Shown:
-    """As `supernode get -o json` says it."""
-    lists = {PLURALS[kind]: json.dumps({"items": items}) for kind, items in objects().items()}
-    with answering(lambda path: (200, lists[plural_of(path)])) as endpoint:
-        config = kubeconfig(tmp_path / "config", endpoint, token="t")
-        result = CliRunner().invoke(cli, ["get", "-o", "json", "--kubeconfig", str(config)])
+@pytest.fixture(scope="module")
+def taken(api_server: ApiServer) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """The same objects as a real API server has taken them: with uids, versions and defaults."""
+    for item in itertools.chain(*objects().values()):
+        apply(api_server, item)
+    yield {kind: api_server.request("GET", f"/apis/{API_VERSION}/{PLURALS[kind]}")[1]["items"] for kind in objects()}
+    api_server.remove_objects()
+
+
+@pytest.fixture(scope="module")
+def in_cli(api_server: ApiServer, taken: object) -> Shown:
+    """As `supernode get -o json` says it of that API server."""
+    result = CliRunner().invoke(cli, ["get", "-o", "json", "--kubeconfig", str(api_server.kubeconfig)])
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     return Shown(document["model"]["digest"], _values(document["machine"]), _workloads(document))
@@ -266,8 +276,16 @@ def test_the_machine_is_one_in_which_figures_differ() -> None:
         assert len({figures.get(name) for figures in status.workloads.values()}) >= 3, name
 
 
-def test_all_surfaces_have_the_digest_of_the_same_inputs(in_cli: Shown) -> None:
-    assert in_status().digest == in_prometheus().digest == in_otlp().digest == in_cli.digest
+def test_all_surfaces_have_the_digest_of_the_same_inputs() -> None:
+    assert in_status().digest == in_prometheus().digest == in_otlp().digest
+
+
+def test_the_cli_has_the_digest_and_the_figures_of_what_the_operator_reads(
+    taken: dict[str, list[dict[str, Any]]], in_cli: Shown
+) -> None:
+    read = status_of(taken)
+    assert read.digest == in_cli.digest
+    assert (read.machine, read.workloads) == (in_status().machine, in_status().workloads), "defaults change no figure"
 
 
 @pytest.mark.parametrize("surface", [in_prometheus, in_otlp])

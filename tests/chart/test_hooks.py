@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,13 @@ from supernode_operator import chart_test, uninstall
 from supernode_operator.chart_test import build_super_node, find_hopeless, run_test, summarize
 from supernode_operator.hooks import HookError, describe_conditions
 from support.apiserver import ApiServer
-from support.chart import NAMESPACE, RELEASE, find, remove_namespace, render
+from support.chart import RELEASE, find, render
 from support.pace import crowding
+from support.permissions import Account, calls_of, chart_account, refusals_of
 from support.processes import child
 
 PATH = "/apis/supernode.io/v1alpha1/supernodes"
 NAME = f"{RELEASE}-test"
-HOOKS = "supernode-hooks"  # a namespace of this module's own
 
 
 def condition(type_: str, status: str, reason: str = "Reconciling", message: str = "") -> dict[str, Any]:
@@ -91,16 +90,17 @@ def test_the_summary_names_the_numbers() -> None:
 
 
 @pytest.fixture(scope="module")
-def accounts(api_server: ApiServer) -> Iterator[Callable[[str], Path]]:
+def accounts(api_server: ApiServer, _helm: None) -> Iterator[Callable[[str], Path]]:
     """Return a kubeconfig of a hook's own account, with the chart's permissions."""
-    names = [f"{RELEASE}-uninstall", NAME]
-    objects = [o for o in render() if o["metadata"]["name"] in names and o["kind"] not in ("Job", "Pod")]
-    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}).replace(NAMESPACE, HOOKS)
-    api_server.kubectl("create", "namespace", HOOKS)
-    api_server.kubectl("apply", "-f", "-", input=document)
-    yield lambda name: api_server.service_account_kubeconfig(HOOKS, f"{RELEASE}-{name}")
-    api_server.kubectl("delete", "-f", "-", input=document)
-    remove_namespace(api_server, HOOKS)
+    with contextlib.ExitStack() as stack:
+        made = {name: stack.enter_context(chart_account(api_server, name)) for name in ("uninstall", "test")}
+        yield lambda name: made[name].kubeconfig
+
+
+def assert_it_needed_all_that_it_may(server: ApiServer, account: Account) -> None:
+    """No hook has a permission that only an error would need."""
+    assert refusals_of(server, account.user) == set()
+    assert calls_of(server, account.user) == account.granted
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def patch(server: ApiServer, name: str, body: dict[str, Any], subresource: str =
     return server.request("PATCH", path, body, content_type="application/merge-patch+json")[0]
 
 
-@contextmanager
+@contextlib.contextmanager
 def operator(server: ApiServer, *conditions: dict[str, Any], gone_after: float = 0.3) -> Iterator[list[str]]:
     """Play the operator for SuperNodes as they appear: a finalizer and these conditions; hand back after a while."""
     stop, seen = threading.Event(), []
@@ -162,18 +162,16 @@ def names(server: ApiServer) -> list[str]:
 
 
 def test_uninstall_deletes_every_supernode_and_waits_until_they_are_gone(
-    server: ApiServer,
-    accounts: Callable[[str], Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(accounts("uninstall")))
     create(server, "one", 1)
     create(server, "two", 2)
-    with operator(server, READY, gone_after=2.5) as seen:
+    with chart_account(server, "uninstall") as account, operator(server, READY, gone_after=2.5) as seen:
+        monkeypatch.setenv("KUBECONFIG", str(account.kubeconfig))
         while len(seen) < 2:
             time.sleep(0.05)
         assert uninstall.main(arguments_of("Job", "uninstall")) == 0
+        assert_it_needed_all_that_it_may(server, account)
     assert names(server) == []
     told = capsys.readouterr().out.splitlines()
     assert {"deleting SuperNode one", "deleting SuperNode two"} <= set(told)
@@ -243,14 +241,12 @@ def test_without_any_way_to_the_api_server_the_hook_says_so(
 
 
 def test_helm_test_creates_a_supernode_waits_for_ready_and_leaves_nothing(
-    server: ApiServer,
-    accounts: Callable[[str], Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(accounts("test")))
-    with operator(server, READY) as seen:
+    with chart_account(server, "test") as account, operator(server, READY) as seen:
+        monkeypatch.setenv("KUBECONFIG", str(account.kubeconfig))
         assert chart_test.main(arguments_of("Pod", "test")) == 0
+        assert_it_needed_all_that_it_may(server, account)
     assert seen == [NAME]
     assert names(server) == []
     told = capsys.readouterr().out

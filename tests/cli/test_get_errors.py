@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from supernode_cli.main import cli
-from support.list_server import answering, kubeconfig
+from support.apiserver import ApiServer
+from support.scripted_server import answering, kubeconfig
 
 
 @pytest.mark.parametrize("flags", [["--kubeconfig", "/nonexistent/config"], ["--context", "nowhere"]])
@@ -43,16 +43,22 @@ def test_a_cluster_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
         (503, "{}", "listing supernodes.supernode.io failed: 503"),
         (200, "<html>a proxy</html>", "is no Kubernetes API server"),
         (200, "[]", "is no Kubernetes API server"),
-        (200, json.dumps({"items": []}), "no SuperNode: none; kubectl apply one of examples/"),
     ],
 )
 def test_what_a_cluster_refuses_is_one_line_with_the_remedy(tmp_path: Path, status: int, body: str, says: str) -> None:
-    with answering(lambda _: (status, body)) as address:
+    with answering(status, body) as address:
         result = CliRunner().invoke(
             cli, ["get", "--kubeconfig", str(kubeconfig(tmp_path / "config", address, token="t"))]
         )
     assert (result.exit_code, result.stdout) == (2, "")
     assert says in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_cluster_without_a_machine_is_one_line_with_the_remedy(api_server: ApiServer) -> None:
+    result = CliRunner().invoke(cli, ["get", "--kubeconfig", str(api_server.kubeconfig)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no SuperNode: none; kubectl apply one of examples/" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -16,7 +16,8 @@ import pytest
 
 import demo
 from support import api_samples
-from support.list_server import answering, kubeconfig, plural_of
+from support.apiserver import ApiServer
+from support.applying import apply
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -154,16 +155,20 @@ def test_going_down_stops_the_instance_and_purges_it(tmp_path: Path) -> None:
     assert stage.asked == [["cluster.py", "down", "--purge", "--instance", "other"]]
 
 
-def test_the_results_are_the_table_of_supernode_get(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_results_are_the_table_of_supernode_get(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], api_server: ApiServer
+) -> None:
     stage = Stage(tmp_path)
-    lists = {"supernodes": [api_samples.super_node(demo.MACHINE)]}
-    with answering(lambda path: (200, json.dumps({"items": lists.get(plural_of(path), [])}))) as api:
-        kubeconfig(stage.kubeconfig, api)
+    stage.kubeconfig.write_bytes(api_server.kubeconfig.read_bytes())
+    try:
+        apply(api_server, api_samples.super_node(demo.MACHINE))
         demo.play(stage.demo(), "up")
         said = capfd.readouterr().out
         command = [sys.executable, "-m", "supernode_cli.main", "get"]
         environment = {**os.environ, "KUBECONFIG": str(stage.kubeconfig)}
         table = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    finally:
+        api_server.remove_objects()
     assert demo.MACHINE in table
     assert table in said
     assert said.index(table) < said.index("stays up. Look further")

@@ -1,12 +1,12 @@
-"""What a client that only lists meets: a server that answers each GET by its path, and a kubeconfig that leads to it.
+"""A server that says to every GET what a test scripts, and a kubeconfig that leads to a server.
 
-For answers that no real API server would give, or gives only after much that a test is not about.
+For refusals and for what is no API server at all. What a working one says comes from a real one.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,16 +14,15 @@ from typing import Any
 
 import yaml
 
-__all__ = ["answering", "kubeconfig", "plural_of"]
+__all__ = ["answering", "kubeconfig"]
 
 
 @contextmanager
-def answering(answer: Callable[[str], tuple[int, str]]) -> Iterator[str]:
-    """Answer with the status and the body that ``answer`` has for a request's path and query; yield the address."""
+def answering(status: int, text: str) -> Iterator[str]:
+    """Answer everything with this status and body; yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, text = answer(self.path)
             body = text.encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -43,11 +42,6 @@ def answering(answer: Callable[[str], tuple[int, str]]) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def plural_of(path: str) -> str:
-    """Return what a path of a list is about: its last word, without the query."""
-    return path.partition("?")[0].rpartition("/")[2]
 
 
 def kubeconfig(path: Path, server: str, **user: str) -> Path:
