@@ -57,6 +57,7 @@ def test_a_node_is_not_taken_over_before_the_other_has_left_it() -> None:
     assert choose_nodes(old, [old, young], [node("a")], [server]).refused[0].reason == "NodeTaken"
     assert choose_nodes(old, [old, young], [node("a", **label("young"))], []).refused[0].reason == "NodeTaken"
     assert choose_nodes(old, [old], [node("a", **label("young"))], []).usable == ("a",)
+    assert choose_nodes(young, [young], [node("a")], [server]).usable == ("a",), "its own servers are no tenants"
 
 
 def test_a_machine_is_locked_out_when_all_that_matches_is_refused_and_it_stands_nowhere() -> None:

@@ -20,6 +20,7 @@ from supernode_operator.domain.accept import Rejection, parse_super_node, parse_
 from supernode_operator.domain.allocations import Garbage, Holding
 from supernode_operator.domain.claims import reject_workload
 from supernode_operator.domain.compute_nodes import build_compute_node
+from supernode_operator.domain.events import build_events
 from supernode_operator.domain.nodes import NodeChoice, Refusal, choose_nodes
 from supernode_operator.domain.objects import Object
 from supernode_operator.domain.progressing import ProgressPlan
@@ -277,6 +278,7 @@ def test_a_refused_machine_has_one_reason_everywhere() -> None:
     assert taken is not None
     assert taken.reason is Reason.SUPER_POD_ID_TAKEN
     assert reject_super_node(older, [older, machine()]) is None
+    assert reject_super_node(machine(superPodID=1), [older, machine()]) is None
 
 
 def workload(**changes: Any) -> dict[str, Any]:
@@ -313,6 +315,11 @@ def test_a_workload_is_refused_for_each_thing_that_can_never_be() -> None:
     big = workload(pods=selector, model={"name": "llama-3.1-405b"})
     assert reason(big, **here, allowed=False) == ""
     assert reason(workload(pods=selector, model={"name": "nope"}), **here) == "ModelNotFound"
+    served = {
+        "inference": {"mode": "Colocated", "inputTokens": 512, "outputTokens": 64, "batch": {"sequencesPerCard": 1}}
+    }
+    del (adopted := workload(pods=selector, **served))["spec"]["training"]
+    assert reason(adopted, **here) == "", "how many dies it has is for its pods to say"
 
 
 RANK = {"rank": 0, "pod": "p", "running": True, "parts": []}
@@ -320,6 +327,7 @@ PLACED = {"nodes": 1, "dies": 16, "cabinets": 1, "ranks": [RANK]}
 RUNS = WorkloadResult(
     "n/w", tokens_per_second=1234.0, tokens_per_second_per_card=154.2, bound="Compute", notes=("slow",)
 )
+SCHEDULED = {"metadata": {"name": "o"}, "status": {"conditions": [{"type": "PodScheduled"}, {"type": "Ready"}]}}
 PENDING = {
     "metadata": {"name": "p"},
     "status": {"conditions": [{"type": "PodScheduled", "reason": "Unschedulable", "message": "0/1 nodes"}]},
@@ -349,7 +357,7 @@ READY: list[tuple[dict[str, Any], str, str]] = [
     ({"progress": ProgressPlan({"tokens": 5, "at": "t"}, "t")}, "Completed", "complete"),
     ({"result": IDLE, "rejection": Rejection(Reason.DOES_NOT_FIT, "80 GiB")}, "DoesNotFit", "80 GiB"),
     ({"result": None, "suspended": True}, "Suspended", "deleted"),
-    ({"result": IDLE, "pods": [PENDING]}, "Unschedulable", "pod p: 0/1 nodes"),
+    ({"result": IDLE, "pods": [SCHEDULED, PENDING]}, "Unschedulable", "pod p: 0/1 nodes"),
     ({"result": IDLE, "pods": [PENDING], "expected_ranks": 49, "servers": 48}, "Unschedulable", "48: lower it"),
     ({"result": IDLE, "job_problem": "its Job is Failed"}, "Incomplete", "Failed"),
     ({"result": IDLE, "placement": NOTHING}, "WaitingForPods", "No pod"),
@@ -374,6 +382,14 @@ def test_the_summary_of_a_workload_names_the_first_obstacle(changes: dict[str, A
     assert got[1] == reason
     assert words in got[2]
     assert got[0] == ("True" if reason == "Running" else "False")
+
+
+def test_a_condition_that_ready_repeats_makes_no_event_of_its_own() -> None:
+    contested = workload_view(result=IDLE, placement=NOTHING, contested=[("p", "n/old")])
+    new = build_workload_status(contested, "2026-01-01T00:00:00Z")["conditions"]
+    assert {c["type"] for c in new if c["reason"] == Reason.PODS_CONTESTED} == {"Ready", "PodsContested"}
+    told = build_events("SuperNodeWorkload", contested.raw, [], new, "t")
+    assert [(event["action"], event["reason"]) for event in told] == [("Ready", "PodsContested")]
 
 
 def test_side_conditions_appear_when_they_apply() -> None:
