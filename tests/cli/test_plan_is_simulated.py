@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import pytest
@@ -13,11 +14,11 @@ from supernode_cli.evaluation import evaluate
 from supernode_cli.main import cli
 from supernode_cli.plan_scenario import inference_scenario
 from supernode_dataplane.catalogue import load_model
+from supernode_dataplane.deployment import Precision
 from supernode_dataplane.hardware import hardware_of
 from supernode_dataplane.machine_defaults import default_format, default_stack
 from supernode_dataplane.planning_inference import (
     InferenceGoal,
-    Precision,
     layout_deployment,
     plan_inference,
 )
@@ -59,8 +60,6 @@ CASES = (
 
 
 def said(case: str, output: str) -> Any:
-    import shlex
-
     result = CliRunner().invoke(cli, ["plan", *shlex.split(case), "-o", output])
     assert result.exit_code == 0, result.output
     return json.loads(result.output) if output == "json" else yaml.safe_load(result.output)
@@ -89,21 +88,26 @@ def test_the_figures_of_the_best_layout_are_those_of_its_scenario(case: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("phase", "model", "machine", "cards"),
+    ("phase", "model", "machine", "cards", "batch"),
     [
-        ("prefill", "qwen3-30b-a3b", "cloudmatrix-384", 48),
-        ("decode", "deepseek-r1", "cloudmatrix-384", 39),
-        ("prefill", "mixtral-8x22b-v0.1", "h100-cluster", 24),
-        ("prefill", "deepseek-r1", "atlas-a2-cluster", 60),
+        ("prefill", "qwen3-30b-a3b", "cloudmatrix-384", 48, None),
+        ("decode", "deepseek-r1", "cloudmatrix-384", 39, None),
+        ("decode", "qwen3-30b-a3b", "cloudmatrix-384", 16, 0.25),
+        ("prefill", "mixtral-8x22b-v0.1", "h100-cluster", 24, None),
+        ("prefill", "deepseek-r1", "atlas-a2-cluster", 60, None),
     ],
 )
-def test_no_layout_of_the_lattice_lies_worse_than_it_was_planned(
-    phase: Any, model: str, machine: str, cards: int
+def test_every_layout_of_the_lattice_is_ranked_by_the_rate_that_it_has(
+    phase: Any, model: str, machine: str, cards: int, batch: float | None
 ) -> None:
     profile = load_profile(machine)
     kind = default_format(profile)
     goal = InferenceGoal(
-        phase=phase, input_tokens=4096, output_tokens=256, precision=Precision(weights=kind, activations=kind)
+        phase=phase,
+        input_tokens=4096,
+        output_tokens=256,
+        precision=Precision(weights=kind, activations=kind),
+        batch_per_card=batch,
     )
     stack, dies = load_stack(default_stack(profile)), cards * profile.dies_per_package
     layouts, _ = plan_inference(load_model(model), hardware_of(profile), stack, dies, goal)
