@@ -20,10 +20,10 @@ APART = {
     + [{"diePort": {"die": 2, "plane": plane}} for plane in range(4, 7)]
 }
 NO_LINKS = ranks_of_parts([[(3, "0-15", "")]])
-ONE_REPLICA: dict[str, int] = {"tensor": 16}
+
 STANDS: dict[str, tuple[dict[str, Any], dict[int, list[dict[str, Any]]], str, str]] = {
     "broken dies, training": (
-        workload("a", [3], SMALL, **ONE_REPLICA),
+        workload("a", [3], SMALL, tensor=16),
         DIES,
         "DiesFaulty",
         "1 of its dies are broken, so that no data parallel replica is whole; the first is server 3 die 4",
