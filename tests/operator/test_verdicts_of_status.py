@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import supernode_operator.domain
 from supernode_api import SuperNode, SuperNodeWorkload
 from supernode_api.conditions import ConditionType, Reason, find_condition
 from supernode_api.supernode import MachineCapacity, SuperNodeStatus
@@ -402,13 +399,3 @@ def test_side_conditions_appear_when_they_apply() -> None:
     complete = build_workload_status(workload_view(progress=done, stamp=None), "t")
     assert said(complete, ConditionType.COMPLETE) == ("True", "Completed", "9 tokens at 2026-01-01T00:00:10Z")
     assert complete["completionTime"] == "2026-01-01T00:00:10Z"
-
-
-def test_decisions_know_no_clock_no_input_and_no_client() -> None:
-    forbidden = {"kopf", "kubernetes", "aiohttp", "asyncio", "time", "datetime", "structlog", "logging", "os", "random"}
-    for path in Path(supernode_operator.domain.__path__[0]).glob("*.py"):
-        for statement in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in statement.names] if isinstance(statement, ast.Import) else []
-            names += [statement.module or ""] if isinstance(statement, ast.ImportFrom) else []
-            assert not {name.split(".")[0] for name in names} & forbidden, path.name
-            assert not any(n.startswith(("supernode_operator.engine", "supernode_operator.rec")) for n in names), path

@@ -52,6 +52,10 @@ class Metrics:
             ("controller",),
             registry=self.registry,
         )
+        self._add_api_server()
+
+    def _add_api_server(self) -> None:
+        """Make the instruments of what is between us and the API server."""
         self.requests = Counter(
             "rest_client_requests",
             "Requests to the API server, watches apart, by HTTP status; error: no answer came.",
