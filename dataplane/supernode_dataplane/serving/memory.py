@@ -53,9 +53,12 @@ class Memory:
             return need - self._entry * self.cache.held_of(pieces) <= room
         if need + self.decoders.at_most() <= room:
             return True
-        if need - self._entry * self._jobs.shared.blocks[request] + self.decoders.at_least() > room:
+        if pieces:
+            need -= self._entry * self.cache.held_of(pieces)
+        # The bounds first: counting blocks takes ten times as long.
+        if need + self.decoders.at_least() > room:
             return False
-        return need - self._entry * self.cache.held_of(pieces) + self.decoders.blocks() <= room
+        return need + self.decoders.at_most() <= room or need + self.decoders.blocks() <= room
 
     def take(self, request: int, done: int) -> None:
         """Hold what a sequence needs before and in the step after its ``done``-th."""
