@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTANCE ?= demo
 CLUSTER := $(BIN)/python devcluster/cluster.py
 
-.PHONY: help venv gen check test demo demo-down bench chart image kind-up kind-down lock
+.PHONY: help venv gen check test coverage demo demo-down bench chart image kind-up kind-down lock
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,6 +33,11 @@ check: venv ## lint, types, import contracts
 test: venv ## every test there is: pure, api, node, e2e (on real clusters that it starts and stops)
 	@$(MAKE) --no-print-directory check
 	SUPERNODE_REQUIRE_LEVELS=1 SUPERNODE_PREPARE=1 $(BIN)/python -m pytest
+
+# Not a part of `test`: tracing doubles what these tests cost. What waits for a scripted kubelet decides nothing.
+coverage: venv ## every line and branch of what operator and node agent decide (domain/) is run by a pure test
+	$(BIN)/python -m pytest -q tests/operator tests/deviceplugin --ignore-glob='*/test_agent_*' \
+		-m "not api and not node and not e2e" --cov --cov-report=term
 
 demo: venv ## a real Kubernetes with a whole supernode and a training run on it
 	@$(BIN)/python devcluster/demo.py up --instance $(INSTANCE)
