@@ -39,12 +39,13 @@ _PASS_ON: Final = ("kubectl", "nsexec")
 
 def _prepare(arguments: argparse.Namespace) -> None:
     began = time.monotonic()
-    system.ensure_packages(arguments.api_only)
+    if not arguments.programs:
+        system.ensure_packages(arguments.api_only)
     found = binaries.ensure(binaries.API_ONLY if arguments.api_only else None)
     if arguments.verbose:
         for name, path in found.items():
             print(f"{name:24} {path}")
-    if not arguments.api_only:
+    if not (arguments.api_only or arguments.programs):
         images.pause_archive()
     say(f"everything is there after {duration(time.monotonic() - began)}")
 
@@ -150,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
 
     prepare = add("prepare", _prepare, "install the system packages and find or build every program")
     prepare.add_argument("--api-only", action="store_true", help="only etcd, kube-apiserver and kubectl")
+    prepare.add_argument("--programs", action="store_true", help="only programs: no system package, no image")
     prepare.add_argument("--verbose", action="store_true", help="say where each program is")
     up = add("up", _up, "start a cluster in the background and wait until it can be used")
     up.add_argument("--fresh", action="store_true", help="throw away what an earlier run left")

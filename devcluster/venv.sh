@@ -21,6 +21,7 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
 fi
 echo "making the Python environment in $folder (about a minute)"
 "$python" -m venv --clear "$folder"
-"$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$lock"
+# Not compiled: most modules are never imported, and what is compiles itself. The lock has all dependencies.
+"$folder/bin/pip" install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r "$lock"
 "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 touch "$stamp"

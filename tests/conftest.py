@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from support.apiserver import ApiServer, running_api_server
 from support.chart import missing_helm
-from support.levels import LEVELS, level_of, obstacle, required_levels, summary
+from support.levels import LEVELS, level_of, obstacle, required_levels, skip_reason, skipped_level, summary
 from support.preparing import Preparation
 
 # Machines are shared: how long an example takes says nothing about the code.
@@ -60,6 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         item.stash[_level] = level
         if level != "pure":
             item.add_marker(level)
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
     yield
     required = required_levels()
     found = {level: obstacle(level) for level in {item.stash[_level] for item in items}}
@@ -73,7 +74,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     items.sort(key=_turn)
     for item in items:
         if reason := found[item.stash[_level]]:
-            item.add_marker(pytest.mark.skip(reason=f"level {item.stash[_level]}: {reason}"))
+            item.add_marker(pytest.mark.skip(reason=skip_reason(item.stash[_level], reason)))
+
+
+def _group(item: pytest.Item) -> str:
+    """What runs in one process where there are several: a file's tests of a level, and all that need a cluster."""
+    level = item.stash[_level]
+    if level in ("node", "e2e"):
+        return "cluster"
+    return f"{item.path.relative_to(item.config.rootpath)} {level}{' helm' if _needs_helm(item) else ''}"
 
 
 def _needs_helm(item: pytest.Item) -> bool:
@@ -113,13 +122,16 @@ def pytest_unconfigure() -> None:
         preparation.stop()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Count outcomes by level."""
-    report: pytest.TestReport = yield
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count outcomes by level, wherever the test ran; its name is the file's and its own, without its group."""
+    if report.nodeid.rfind("@") > report.nodeid.rfind("]"):
+        report.nodeid = report.nodeid.rpartition("@")[0]
     if report.when == "call" or report.outcome != "passed":
-        _outcomes[item.stash.get(_level, "pure")][report.outcome] += 1
-    return report  # type: ignore[return-value]
+        level = level_of(report.keywords, ())
+        _outcomes[level][report.outcome] += 1
+        if report.skipped and (reason := skipped_level(str(report.longrepr))):
+            _obstacles[level] = reason
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

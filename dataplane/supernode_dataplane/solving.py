@@ -44,10 +44,10 @@ def solve(
 ) -> MachineState:
     """Return the steady state of the machine with these faults and workloads; see :class:`MachineState`.
 
-    ``compute_nodes`` are the servers that there are, with what is broken; one that is not in it is absent. Arrays of
-    the state have one row for each die, port, uplink, chip or module of the profile. Seconds, bytes, watts, tokens a
-    second. A workload that cannot run raises nothing: its result has rate 0, a reason and a message. The error bar of
-    each rate is in its result, percent. Sources: the figures of ``profile`` and data/stacks.yaml, each with its own.
+    ``compute_nodes`` say what is broken; servers that are not named have no faults. Arrays of the state have one row
+    for each die, port, uplink, chip or module of the profile. Seconds, bytes, watts, tokens a second. A workload
+    that cannot run raises nothing: its result has rate 0, a reason and a message. The error bar of each rate is in its
+    result, percent. Sources: the figures of ``profile`` and data/stacks.yaml, each with its own.
     """
     fabric = build_fabric(profile, compute_nodes)
     ordered = sorted(workloads, key=lambda workload: workload.key)

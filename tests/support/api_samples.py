@@ -191,7 +191,8 @@ def _serving(name: str, nodes: int = 14) -> dict[str, Any]:
         "mode": "Disaggregated",
         "inputTokens": 3500,
         "outputTokens": 1500,
-        "precision": {"weights": "int8", "activations": "int8", "kvCache": "bf16", "head": "bf16"},
+        "precision": {"weights": "int8", "attention": "int8", "experts": "int4", "activations": "int8"}
+        | {"kvCache": "bf16", "head": "bf16"},
         "decode": pool,
         "prefill": {**deepcopy(pool), "parallelism": {"tensor": 1, "expert": 32}, "nodes": 4},
         "load": {"concurrency": 8000},

@@ -7,6 +7,7 @@ A level that cannot run here is said in one line; where it is required it is an 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections import Counter
@@ -16,7 +17,7 @@ from typing import Final
 import binaries
 from support.apiserver import missing_binaries
 
-__all__ = ["LEVELS", "level_of", "obstacle", "required_levels", "summary"]
+__all__ = ["LEVELS", "level_of", "obstacle", "required_levels", "skip_reason", "skipped_level", "summary"]
 
 LEVELS: Final = ("pure", "api", "node", "e2e")
 _NODE_TOOLS: Final = ("ip", "unshare", "mount", "nft", "runc")
@@ -45,6 +46,17 @@ def required_levels(environment: Mapping[str, str] = os.environ) -> frozenset[st
 def obstacle(level: str) -> str:
     """Say why this machine cannot run a level; empty if it can."""
     return _OBSTACLES[level]()
+
+
+def skip_reason(level: str, reason: str) -> str:
+    """Return why a test of a level is skipped, as its report says it."""
+    return f"level {level} cannot run here: {reason}"
+
+
+def skipped_level(said: str) -> str:
+    """Return the reason in what a report says, if it is for its level that a test was skipped; else nothing."""
+    found = re.search(r"level (?:\w+) cannot run here: ([^'\"]*)", said)
+    return found[1] if found else ""
 
 
 def summary(outcomes: Mapping[str, Counter[str]], obstacles: Mapping[str, str]) -> str:
