@@ -19,7 +19,7 @@ from supernode_dataplane.decode import decode_step
 from supernode_dataplane.deployment import Experts, Pool, Precision, Speculation
 from supernode_dataplane.hardware import Format, hardware_of
 from supernode_dataplane.machine import TrainingSpec
-from supernode_dataplane.planning import search_training
+from supernode_dataplane.planning import TrainingPlan, search_training
 from supernode_dataplane.profile import load_profile
 from supernode_dataplane.stacks import load_stack
 
@@ -59,7 +59,7 @@ def training_breakdown(path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 4.5))
     left = np.zeros(2)
     machines = ("atlas-a2-cluster", "cloudmatrix-384")
-    plans = []
+    plans: list[TrainingPlan] = []
     for machine in machines:
         spec = TrainingSpec(load_model("llama-3.1-405b"), "vendor-tuned", 8192, 192)
         plans += search_training(load_profile(machine), spec, 768).best
