@@ -1,7 +1,8 @@
 """`supernode simulate` from a cold start: what it costs, and what it does not load.
 
 The budget is one second of wall time on a quiet machine; bench/ holds it. Machines that run tests are shared, and a
-core that is shared does half as much: the bound here is on processor time, the least of three, and twice as wide.
+core that is shared does half as much: here it is processor time, the least of three, beside that of a program which
+only loads the libraries. Ten runs of each on a busy machine: medians of 0.79 and 0.42 s, ratios of 1.7 to 2.2.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+LIBRARIES = ("-c", "import click, numpy, pydantic.main, pydantic.types, rich.console, rich.table, yaml")
+MOST = 2.7  # times the libraries: 1.4 times what it is, so a doubling of what is ours is seen
 SIMULATE = ("-m", "supernode_cli.main", "simulate", "-f", "examples/llama-3.1-405b-training.yaml")
 
 
@@ -36,14 +39,19 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def test_a_cold_start_takes_less_than_two_seconds_of_a_shared_processor(environment: dict[str, str]) -> None:
-    python(environment, *SIMULATE)
-    costs = []
-    for _ in range(3):
-        before = processor_seconds()
-        assert "tokens/s per card" in python(environment, *SIMULATE).stdout
-        costs.append(processor_seconds() - before)
-    assert min(costs) < 2
+def cost(environment: dict[str, str], *arguments: str) -> float:
+    before = processor_seconds()
+    python(environment, *arguments)
+    return processor_seconds() - before
+
+
+def test_a_cold_start_costs_little_more_than_the_libraries_that_it_loads(environment: dict[str, str]) -> None:
+    assert "tokens/s per card" in python(environment, *SIMULATE).stdout
+    python(environment, *LIBRARIES)
+    costs = [(cost(environment, *SIMULATE), cost(environment, *LIBRARIES)) for _ in range(3)]
+    ours, theirs = (min(column) for column in zip(*costs, strict=True))
+    assert ours < MOST * theirs, costs
+    assert ours < 2
 
 
 def test_simulate_loads_no_client_of_a_cluster_no_other_part_and_no_table_that_it_does_not_draw(
