@@ -248,8 +248,6 @@ class Instance:
     def _gathered(self) -> list[_Group]:
         """Return the groups with a request and a place for it; none while prompts wait for those of other groups."""
         ready = [group for group in self._groups if group.waiting and group.room > 0]
-        if not self._engine.gather_steps:
-            return ready
         if not ready:
             self._waited = 0
         enough = len(ready) == len(self._groups) or self._waited >= self._engine.gather_steps
@@ -281,13 +279,11 @@ class Instance:
         decoders, tokens, pairs, growth, steps = self._decoders, 0, 0, 0, 1
         batch = decoders.count if decoding else 0
         for chunk in chunks:
-            new = chunk.new
-            tokens += new
-            pairs += attention_pairs(new, chunk.cached)
-            growth += new * new
+            tokens += chunk.new
+            pairs += attention_pairs(chunk.new, chunk.cached)
+            growth += chunk.new * chunk.new
         # All groups take as long as the fullest.
-        groups = len(self._groups)
-        width = batch if groups == 1 or not batch else max([group.decoding for group in self._groups]) * groups
+        width = max([group.decoding for group in self._groups]) * len(self._groups) if batch else 0
         fixed, per_context, per_pair = self._times.coefficients(width, tokens)
         alpha, beta = fixed + per_pair * pairs, per_pair * growth
         if full and chunks:
