@@ -28,13 +28,14 @@ __all__ = ["API_ONLY", "BINARIES", "Binary", "cache_root", "ensure", "fits", "lo
 _HERE: Final = Path(__file__).resolve().parent
 _GO_BIN_SECONDS: Final = 20
 _MODULES: Final = {
-    "etcd": "go.etcd.io/etcd/server/v3",
-    "kubernetes": "k8s.io/kubernetes",
-    "containerd": "github.com/containerd/containerd/v2",
-    "cni": "github.com/containernetworking/plugins",
-    "coredns": "github.com/coredns/coredns",
-    "helm": "helm.sh/helm/v4",
+    "etcd": ("kubernetes", "go.etcd.io/etcd/server/v3"),
+    "kubernetes": ("kubernetes", "k8s.io/kubernetes"),
+    "containerd": ("containerd", "github.com/containerd/containerd/v2"),
+    "cni": ("cni", "github.com/containernetworking/plugins"),
+    "coredns": ("kubernetes", "github.com/coredns/coredns"),
+    "helm": ("kubernetes", "helm.sh/helm/v4"),
 }
+"""Folder of `gomod/` and Go module; what shares most packages shares a folder, so that they are compiled once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,18 @@ class Binary:
     @property
     def version(self) -> str:
         """The version pinned in go.mod, without its v."""
-        text = (_HERE / "gomod" / self.module / "go.mod").read_text()
-        found = re.search(rf"^\s*(?:require )?{re.escape(_MODULES[self.module])} v(\S+)", text, re.MULTILINE)
+        folder, module = self.folder, _MODULES[self.module][1]
+        found = re.search(
+            rf"^\s*(?:require )?{re.escape(module)} v(\S+)", (folder / "go.mod").read_text(), re.MULTILINE
+        )
         if not found:
-            raise DevclusterError(f"gomod/{self.module}/go.mod does not pin {_MODULES[self.module]}")
+            raise DevclusterError(f"gomod/{folder.name}/go.mod does not pin {module}")
         return found[1]
+
+    @property
+    def folder(self) -> Path:
+        """Where the go.mod is that pins it."""
+        return _HERE / "gomod" / _MODULES[self.module][0]
 
     @property
     def cached(self) -> Path:
@@ -88,7 +96,7 @@ BINARIES: Final = (
     Binary("loopback", "cni", "github.com/containernetworking/plugins/plugins/main/loopback", 3, ()),
     Binary("host-local", "cni", "github.com/containernetworking/plugins/plugins/ipam/host-local", 3, ()),
     _kubernetes("kube-proxy", 14),
-    Binary("coredns", "coredns", ".", 75, ("-version",)),
+    Binary("coredns", "coredns", "./coredns", 75, ("-version",)),
     Binary("helm", "helm", "helm.sh/helm/v4/cmd/helm", 160, ("version", "--short")),
 )
 API_ONLY: Final = ("etcd", "kube-apiserver", "kubectl")
@@ -178,7 +186,7 @@ def _build(binary: Binary, go: str, title: str) -> Path:
         argv += ["-o", str(target), binary.package]
         env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOWORK": "off", "GOTOOLCHAIN": "local"}
         log = cache_root() / "log" / f"{binary.name}.log"
-        watch(title, binary.seconds, argv, cwd=_HERE / "gomod" / binary.module, env=env, log=log)
+        watch(title, binary.seconds, argv, cwd=binary.folder, env=env, log=log)
         binary.cached.parent.mkdir(parents=True, exist_ok=True)
         target.replace(binary.cached)
     return binary.cached

@@ -182,7 +182,7 @@ def test_what_a_config_says_in_null_is_its_own_affair() -> None:
         ("inference__tensor", "unknown field inference.tensor: there is "),
         ("nodes", "unknown field nodes: there is machine.nodes"),
         ("zebra", "unknown field zebra: known here are inference, kernel"),
-        ("inference__precision__experts", "unknown field inference.precision.experts: known here are activations"),
+        ("inference__precision__routers", "unknown field inference.precision.routers: known here are activations"),
     ],
 )
 def test_an_unknown_field_is_answered_with_the_one_that_is_meant(path: str, words: str) -> None:

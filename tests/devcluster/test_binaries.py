@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import binaries
 from binaries import API_ONLY, BINARIES, Binary, fits, locate, search_path
 
 KUBECTL = next(binary for binary in BINARIES if binary.name == "kubectl")
@@ -48,7 +47,7 @@ def test_a_program_fits_if_its_minor_version_is_ours(printed: str, fitting: bool
 def test_every_version_is_pinned_in_a_module() -> None:
     assert all(re.fullmatch(r"\d+\.\d+\.\d+", binary.version) for binary in BINARIES)
     for binary in BINARIES:
-        folder = Path(binaries.__file__).parent / "gomod" / binary.module
+        folder = binary.folder
         assert (folder / "go.sum").exists(), f"{binary.module} has no go.sum"
 
 

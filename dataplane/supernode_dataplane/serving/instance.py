@@ -22,10 +22,9 @@ a prefill; preempted, it is recomputed here.
 from __future__ import annotations
 
 import math
-from collections import deque
-from dataclasses import dataclass
 from typing import Final
 
+from supernode_dataplane.serving.batch import Chunk, Run, WaitingGroup
 from supernode_dataplane.serving.ledger import Jobs, Ledger, Meter
 from supernode_dataplane.serving.memory import Memory
 from supernode_dataplane.serving.settings import Engine, attention_pairs
@@ -34,67 +33,6 @@ from supernode_dataplane.serving.steptimes import StepTimes
 __all__ = ["Instance"]
 
 NEVER: Final = math.inf
-
-
-@dataclass(slots=True)
-class _Chunk:
-    """Prompt tokens of one request in every step of a run: ``new`` over ``cached`` ones, of ``length`` to be read."""
-
-    request: int
-    new: int
-    cached: int
-    length: int
-
-
-class _Group:
-    """A data-parallel group: who waits for it, how many more it admits, and how many decode."""
-
-    __slots__ = ("decoding", "room", "waiting")
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self.decoding = 0
-        self.waiting: deque[int] = deque()
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether a request waits and there is a place for it."""
-        return bool(self.waiting) and self.room > 0
-
-
-@dataclass(slots=True)
-class _Run:
-    """Steps of alpha + beta i seconds from ``start`` on."""
-
-    start: float
-    alpha: float
-    beta: float
-    steps: int
-    decoding: bool
-    chunks: list[_Chunk]
-    cuttable: bool
-    """Arrivals may be admitted at the next step."""
-    waiting: bool
-    """A group could have read a prompt when it began, and waits for others."""
-
-    def after(self, steps: int) -> float:
-        """Return when so many of its steps have been taken."""
-        return self.start + (steps * self.alpha + self.beta * (steps * (steps - 1) / 2))
-
-    def steps_until(self, time: float) -> int:
-        """Return the least number of steps, at least 1, that end at or after ``time``, which is after the start."""
-        wanted = time - self.start
-        if self.beta:
-            slope = self.alpha - self.beta / 2
-            guess = 2 * wanted / (slope + math.sqrt(slope * slope + 2 * self.beta * wanted))
-        else:
-            guess = wanted / self.alpha
-        steps = max(math.ceil(guess), 1)
-        while steps > 1 and self.after(steps - 1) >= time:
-            steps -= 1
-        while self.after(steps) < time:
-            steps += 1
-        return steps
 
 
 class Instance:
@@ -120,19 +58,19 @@ class Instance:
         self._query = query_tokens
         self._memory = Memory(engine, jobs, prefix_tokens=prefix_tokens, drafts=query_tokens > 1)
         self._decoders = self._memory.decoders
-        self._groups = [_Group(engine.group_running) for _ in range(engine.groups)]
-        self._home: dict[int, _Group] = {}
+        self._groups = [WaitingGroup(engine.group_running) for _ in range(engine.groups)]
+        self._home: dict[int, WaitingGroup] = {}
         self._group_tokens = engine.group_tokens
         self._arrived = 0
         self._waited = 0  # decode steps since the last admission in which a group could have admitted one
         self._admitted = 0
         self._number = 0  # of admissions so far
         self._admissions: list[tuple[int, int]] = []  # (number, request), the last one last; some have left since
-        self._partials: dict[int, _Chunk] = {}  # prompts under way, by admission: new is 0, cached is what is read
+        self._partials: dict[int, Chunk] = {}  # prompts under way, by admission: new is 0, cached is what is read
         self._prompt_tokens = 0  # of admitted sequences that do not decode yet
         # When decoding sequences gave their last token: [time, how many], in the order of admission.
         self._events: list[list[float]] = []
-        self._run: _Run | None = None
+        self._run: Run | None = None
 
     def arrive(self, request: int, time: float) -> None:
         """Queue a request. The current run may end earlier for it; without one, call ``schedule`` at this time."""
@@ -184,12 +122,12 @@ class Instance:
         self.load -= len(complete)
         return complete
 
-    def _read(self, chunk: _Chunk, steps: int, now: float) -> bool:
+    def _read(self, chunk: Chunk, steps: int, now: float) -> bool:
         """Count a chunk as read; return whether that completes the request."""
         request, jobs, ledger = chunk.request, self._jobs, self._ledger
         read = chunk.cached + chunk.new * steps
         if read < chunk.length:
-            self._partials[request] = _Chunk(request, 0, read, chunk.length)
+            self._partials[request] = Chunk(request, 0, read, chunk.length)
             return False
         self._partials.pop(request, None)
         self._prompt_tokens -= chunk.length
@@ -223,8 +161,8 @@ class Instance:
 
     # What to do next
 
-    def _plan_whole(self, now: float) -> _Run | None:
-        chunks: list[_Chunk] = []
+    def _plan_whole(self, now: float) -> Run | None:
+        chunks: list[Chunk] = []
         for group in self._gathered():
             left, first = self._group_tokens, True
             while self._head_fits(group):
@@ -245,7 +183,7 @@ class Instance:
             run.steps = 1  # what one group gave up may be enough for another's next request
         return run
 
-    def _gathered(self) -> list[_Group]:
+    def _gathered(self) -> list[WaitingGroup]:
         """Return the groups with a request and a place for it; none while prompts wait for those of other groups."""
         ready = [group for group in self._groups if group.waiting and group.room > 0]
         if not ready:
@@ -253,8 +191,8 @@ class Instance:
         enough = len(ready) == len(self._groups) or self._waited >= self._engine.gather_steps
         return ready if enough or not self._decoders.count else []
 
-    def _plan_mixed(self, now: float) -> _Run | None:
-        chunks: list[_Chunk] = []
+    def _plan_mixed(self, now: float) -> Run | None:
+        chunks: list[Chunk] = []
         self._preempt()
         left, most = self._engine.step_tokens - self._query * self._decoders.count, self._engine.chunk_tokens
         for partial in self._partials.values():
@@ -275,7 +213,7 @@ class Instance:
         decoding = self._decoders.count > 0
         return self._make_run(now, chunks, decoding=decoding, full=left <= 0) if chunks or decoding else None
 
-    def _make_run(self, now: float, chunks: list[_Chunk], *, decoding: bool, full: bool = False) -> _Run:
+    def _make_run(self, now: float, chunks: list[Chunk], *, decoding: bool, full: bool = False) -> Run:
         decoders, tokens, pairs, growth, steps = self._decoders, 0, 0, 0, 1
         batch = decoders.count if decoding else 0
         for chunk in chunks:
@@ -298,11 +236,11 @@ class Instance:
         if not chunks and self._waited < self._engine.gather_steps:
             waiting = any(group.is_ready for group in self._groups)
             steps = min(steps, self._engine.gather_steps - self._waited) if waiting else steps
-        return _Run(now, alpha, beta, steps, decoding, chunks, not chunks, waiting)
+        return Run(now, alpha, beta, steps, decoding, chunks, not chunks, waiting)
 
     # Admission and preemption
 
-    def _head_fits(self, group: _Group) -> bool:
+    def _head_fits(self, group: WaitingGroup) -> bool:
         """Say whether the first in a group's queue could be admitted now, tokens of the step apart."""
         if not group.is_ready:
             return False
@@ -324,7 +262,7 @@ class Instance:
         cached = size * min(self._memory.cache.match(pieces), (length - 1) // size)  # the last token is always computed
         return length - cached, cached
 
-    def _admit(self, group: _Group, new: int, cached: int) -> _Chunk | None:
+    def _admit(self, group: WaitingGroup, new: int, cached: int) -> Chunk | None:
         """Admit the first of a group; return its prompt as one chunk, or None: it decodes without a prefill."""
         request = group.waiting.popleft()
         group.room -= 1
@@ -341,7 +279,7 @@ class Instance:
         if self._ledger.cached[request] < 0:
             self._ledger.cached[request] = cached
         self._prompt_tokens += new + cached
-        return _Chunk(request, new, cached, new + cached)
+        return Chunk(request, new, cached, new + cached)
 
     def _preempt(self) -> bool:
         """Preempt the sequences admitted last until the others have blocks for a step.
@@ -381,7 +319,7 @@ class Instance:
 
     # What is written down
 
-    def _record(self, run: _Run) -> None:
+    def _record(self, run: Run) -> None:
         """Note a run, and the gaps since each sequence's last token where they differ from its steps."""
         decoders, decoding, even = self._decoders, run.decoding, True
         count = decoders.count
