@@ -240,14 +240,19 @@ def test_pods_that_ask_for_too_much_show_what_the_scheduler_says(world: World, s
     assert told_once(world, "train", "Unschedulable")
 
 
+def _index(number: int) -> Any:
+    """Return the label of a rank as an argument, which it is not by name."""
+    return {RANK: str(number)}
+
+
 def test_a_pod_whose_index_no_status_can_hold_is_refused_by_name_and_once(
     world: World, machine: OperatorProcess, agent: ScriptedAgent
 ) -> None:
     world.workload("train", {"selector": {"matchLabels": {"run": "train"}}})
-    world.pod("good", "node-a", run="train", **{RANK: "65535"})
+    world.pod("good", "node-a", run="train", **_index(65535))
     agent.hold(0, "good")
     world.wait_condition(lambda: world.get_workload("train"), "Ready", "True", "Running")
-    world.pod("far", "node-a", run="train", **{RANK: "65536"})
+    world.pod("far", "node-a", run="train", **_index(65536))
     said = world.wait_condition(lambda: world.get_workload("train"), "Accepted", "False", "InvalidRank")
     assert "pod far has index 65536" in said["message"]
     status = world.get_workload("train")["status"]
