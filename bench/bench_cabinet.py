@@ -1,4 +1,4 @@
-"""A cabinet process at rest, as Prometheus and a collector see it every 5 s: how much of a core it takes.
+"""A cabinet process at rest, as Prometheus and a collector see it every 5 s: how much of a core and of memory it takes.
 
 The process is the product's own (``python3 -m supernode_cabinet``) with 4 servers of a machine that one workload fills.
 What it watches is a script at the protocol's boundary: three lists, and watches that say nothing, so nothing but
@@ -20,7 +20,7 @@ from typing import Any
 
 from cabinet import machines
 from cabinet.collector import collector
-from rows import Row
+from rows import Row, resident_mebibytes
 from support.scripted_server import kubeconfig
 
 __all__ = ["measure"]
@@ -28,10 +28,11 @@ __all__ = ["measure"]
 _INTERVAL_SECONDS = 5
 _SECONDS = 60
 _PERCENT = 1.0
+_MEBIBYTES = 80.0
 
 
 def measure() -> Iterator[Row]:
-    """Watch a cabinet for a minute."""
+    """Watch a cabinet for a minute; then how much memory it has."""
     with tempfile.TemporaryDirectory() as folder, _lists() as url, collector() as receiver:
         config = kubeconfig(Path(folder) / "kubeconfig", url)
         environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
@@ -49,11 +50,13 @@ def measure() -> Iterator[Row]:
                 time.sleep(0.05)
             share = 100.0 * (_processor_seconds(cabinet.process.pid) - spent) / (time.monotonic() - began)
             exports = len(receiver.requests) - exports
+            resident = resident_mebibytes(Path("/proc", str(cabinet.process.pid)))
     dies = sum(line.startswith("supernode_die_power_watts{") for line in scraped.splitlines())
     if dies != 64 or exports < _SECONDS / _INTERVAL_SECONDS - 2:
         raise SystemExit(f"bench: the cabinet showed {dies} dies and exported {exports} times: this measures nothing")
     how = f"of one core over {_SECONDS} s, {dies} dies: {scrapes} scrapes and {exports} OTLP requests, nothing changes"
     yield Row(f"cabinet: CPU at a {_INTERVAL_SECONDS} s interval", share, "%", _PERCENT, how)
+    yield Row("cabinet RSS with OTLP", resident, "MiB", _MEBIBYTES, f"VmRSS of that process, {dies} dies")
 
 
 def _processor_seconds(pid: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import threading
 import time
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-from rows import Row
+from rows import Row, resident_mebibytes
 from support.objects import workload
 from support.processes import spawn
 from support.product import AGENT_NAMESPACE, MACHINE, NAMESPACE, Product
@@ -144,13 +143,11 @@ def _resident_mebibytes(modules: tuple[str, ...]) -> dict[str, list[float]]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            status = (folder / "status").read_text(encoding="utf-8")
         except OSError:
             continue
         module = command[command.index("-m") + 1] if "-m" in command[:-1] else ""
-        resident = re.search(r"VmRSS:\s+(\d+) kB", status)
-        if module in found and resident:
-            found[module].append(int(resident[1]) / 1024)
+        if module in found and (size := resident_mebibytes(folder)):
+            found[module].append(size)
     return found
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +53,12 @@ def median_and_least(function: Callable[[], object], runs: int) -> tuple[float, 
         function()
         times.append(time.perf_counter() - start)
     return statistics.median(times), min(times)
+
+
+def resident_mebibytes(process: Path) -> float:
+    """Return what a process has in memory, by its folder in /proc; 0 when it is gone."""
+    try:
+        found = re.search(r"VmRSS:\s+(\d+) kB", (process / "status").read_text(encoding="utf-8"))
+    except OSError:
+        return 0.0
+    return int(found[1]) / 1024 if found else 0.0

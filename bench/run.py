@@ -34,7 +34,7 @@ def groups(rest_seconds: int) -> dict[str, Callable[[], Iterator[Row]]]:
 
         return measure
 
-    names = ("processes", "dataplane", "sweep", "serving", "superclusters", "cabinet", "rivals", "cluster")
+    names = ("processes", "dataplane", "sweep", "serving", "superclusters", "cabinet", "rivals", "operator", "cluster")
     return {name: module(name) for name in names}
 
 
@@ -53,12 +53,13 @@ def main() -> None:
     """Measure, print, and write the page where asked."""
     known = groups(0)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="without a cluster and without other tools")
+    parser.add_argument("--quick", action="store_true", help="without clusters, API servers and other tools")
     parser.add_argument("--only", nargs="+", choices=list(known), metavar="GROUP", help=f"of {', '.join(known)}")
     parser.add_argument("--rest", type=int, default=600, help="seconds to watch the cluster at rest (default 600)")
     parser.add_argument("--write", type=Path, help="write the page here")
     arguments = parser.parse_args()
-    wanted = arguments.only or [name for name in known if not (arguments.quick and name in ("rivals", "cluster"))]
+    slow = ("rivals", "operator", "cluster") if arguments.quick else ()
+    wanted = arguments.only or [name for name in known if name not in slow]
     found: dict[str, list[Row]] = {}
     for name, measure in groups(arguments.rest).items():
         if name not in wanted:

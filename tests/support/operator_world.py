@@ -325,13 +325,14 @@ class ScriptedAgent:
     def _run(self) -> None:
         try:
             while not self._stop.wait(0.15):
-                self._round()
+                self.play_round()
         except BaseException as error:
             self.failure = error
         finally:
             self.world.server.close()  # this thread's connection
 
-    def _round(self) -> None:
+    def play_round(self) -> None:
+        """Report each server once, as it is now."""
         nodes = {n["metadata"]["name"]: n for n in self.world.call("GET", "/api/v1/nodes")["items"]}
         totals: dict[str, dict[str, int]] = {}
         for one in self.world.compute_nodes():
