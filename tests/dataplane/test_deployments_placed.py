@@ -157,7 +157,7 @@ def test_its_spec_is_in_the_digest_and_the_version_has_changed():
 
     assert digest(R1_DECODE) != digest(with_fields(R1_DECODE, batch__sequencesPerCard=95))
     assert digest(R1_DECODE) == digest(with_fields(R1_DECODE))
-    assert MODEL_VERSION == "2"
+    assert MODEL_VERSION == "3"
 
 
 def test_progress_counts_output_tokens_and_requests():
