@@ -43,7 +43,8 @@ def pause_archive() -> Path:
     target = cache_root() / "images" / f"pause-{_short(source.read_bytes())}.tar"
     if not target.exists():
         layer = _layer("pause", source.read_bytes(), _build_pause)
-        write_archive(target, PAUSE_IMAGE, [layer], settings([], "65535:65535", ["/pause"]))
+        with locked(cache_root() / "images" / "lock"):
+            write_archive(target, PAUSE_IMAGE, [layer], settings([], "65535:65535", ["/pause"]))
     return target
 
 

@@ -23,6 +23,7 @@ _obstacles: dict[str, str] = {}
 _level = pytest.StashKey[str]()
 _preparation: list[Preparation] = []
 _api_ready: list[bool] = []
+_unprepared: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -111,9 +112,15 @@ def _prepare(item: pytest.Item) -> None:
         _api_ready.append(True)
         return
     failure = _preparation.pop().wait()
-    reason = failure or "; ".join(filter(None, (obstacle(level) for level in LEVELS)))
-    if reason:
-        pytest.exit(f"tests that need a cluster cannot run here: {reason}", returncode=1)
+    if reason := failure or "; ".join(filter(None, (obstacle(level) for level in LEVELS))):
+        _unprepared.append(f"tests that need a cluster cannot run here: {reason}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail what was waited for in vain, each test by itself: a process of several cannot end them all."""
+    if _unprepared and (item.stash[_level] != "pure" or _needs_helm(item)):
+        pytest.fail(_unprepared[0], pytrace=False)
 
 
 def pytest_unconfigure() -> None:
