@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import images
 from errors import DevclusterError
 from oci import Layer, archive_identity, full_name, pack, settings, write_archive
 
@@ -117,3 +122,27 @@ def test_a_file_that_is_no_archive_is_an_error_not_a_traceback(tmp_path: Path) -
     (tmp_path / "x.tar").write_text("nothing")
     with pytest.raises(DevclusterError, match="no OCI image archive"):
         archive_identity(tmp_path / "x.tar")
+
+
+def test_two_that_need_the_pause_image_at_once_write_it_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    alone, overlapping = threading.Lock(), []
+
+    def write(*arguments: Any) -> bool:
+        if not alone.acquire(blocking=False):
+            overlapping.append(arguments[0])
+            return False
+        try:
+            time.sleep(0.3)  # long enough for the other to come
+            return write_archive(*arguments)
+        finally:
+            alone.release()
+
+    monkeypatch.setattr(images, "write_archive", write)
+    with ThreadPoolExecutor(2) as pool:
+        one, two = (pool.submit(images.pause_archive) for _ in range(2))
+        assert one.result(60) == two.result(60)
+    assert one.result().stat().st_size > 0
+    assert not overlapping
