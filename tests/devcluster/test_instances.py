@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,13 @@ ALL = [Instance(f"i{slot}", slot, Path("/s")) for slot in range(SLOTS)]
 PORTS = ("api", "etcd", "etcd-peer", "controller-manager", "scheduler")
 
 
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """An empty folder whose name is short enough for unix sockets, which a test's own is not in every process."""
+    with tempfile.TemporaryDirectory(prefix="instances-") as folder:
+        yield Path(folder)
+
+
 def free(_: Instance) -> bool:
     return True
 
@@ -26,38 +35,38 @@ def test_the_demo_has_the_first_slot_and_a_name_always_prefers_the_same() -> Non
     assert preferred_slot("test") == preferred_slot("test") != 0
 
 
-def test_a_name_keeps_its_slot_until_it_is_released(tmp_path: Path) -> None:
-    first = claim("demo", tmp_path, free)
-    assert claim("demo", tmp_path, free) == first == find("demo", tmp_path)
+def test_a_name_keeps_its_slot_until_it_is_released(root: Path) -> None:
+    first = claim("demo", root, free)
+    assert claim("demo", root, free) == first == find("demo", root)
     release(first)
-    assert find("demo", tmp_path) is None
+    assert find("demo", root) is None
 
 
-def test_names_that_prefer_one_slot_get_different_ones(tmp_path: Path) -> None:
+def test_names_that_prefer_one_slot_get_different_ones(root: Path) -> None:
     names = [f"n{number}" for number in range(SLOTS)]
-    assert sorted(claim(name, tmp_path, free).slot for name in names) == list(range(SLOTS))
+    assert sorted(claim(name, root, free).slot for name in names) == list(range(SLOTS))
 
 
-def test_a_slot_whose_ports_are_taken_by_others_is_passed_over(tmp_path: Path) -> None:
-    assert claim("demo", tmp_path, lambda instance: instance.slot > 2).slot == 3
+def test_a_slot_whose_ports_are_taken_by_others_is_passed_over(root: Path) -> None:
+    assert claim("demo", root, lambda instance: instance.slot > 2).slot == 3
 
 
-def test_a_seventeenth_instance_is_refused_with_the_names_of_the_others(tmp_path: Path) -> None:
+def test_a_seventeenth_instance_is_refused_with_the_names_of_the_others(root: Path) -> None:
     for number in range(SLOTS):
-        claim(f"n{number}", tmp_path, free)
+        claim(f"n{number}", root, free)
     with pytest.raises(DevclusterError, match=r"n15.*--purge"):
-        claim("more", tmp_path, free)
+        claim("more", root, free)
 
 
 @pytest.mark.parametrize("name", ["", "Demo", "a_b", "-a", "a-", "a" * 21, "../x", "slots", "shared"])
-def test_a_name_that_cannot_be_a_folder_or_a_cgroup_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_name_that_cannot_be_a_folder_or_a_cgroup_is_refused(name: str, root: Path) -> None:
     with pytest.raises(DevclusterError, match="instance name"):
-        claim(name, tmp_path, free)
+        claim(name, root, free)
 
 
-def test_a_state_folder_too_long_for_unix_sockets_is_refused_before_anything_starts(tmp_path: Path) -> None:
+def test_a_state_folder_too_long_for_unix_sockets_is_refused_before_anything_starts(root: Path) -> None:
     with pytest.raises(DevclusterError, match="SUPERNODE_DEVCLUSTER_STATE"):
-        claim("demo", tmp_path / ("x" * 60), free)
+        claim("demo", root / ("x" * 60), free)
 
 
 def test_no_two_instances_share_a_port_or_a_name() -> None:
