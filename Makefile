@@ -38,7 +38,7 @@ test: ## every test there is: pure, api, node, e2e (on real clusters that it sta
 	trap 'kill -- -$$build 2> /dev/null' EXIT; \
 	$(MAKE) --no-print-directory check && \
 	SUPERNODE_REQUIRE_LEVELS=1 SUPERNODE_PREPARE=1 \
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 # Not a part of `test`: tracing doubles what these tests cost. What waits for a scripted kubelet decides nothing.
 coverage: venv ## every line and branch of what operator and node agent decide (domain/) is run by a pure test

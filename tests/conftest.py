@@ -13,6 +13,7 @@ from support.apiserver import ApiServer, running_api_server
 from support.chart import missing_helm
 from support.levels import LEVELS, level_of, obstacle, required_levels, skip_reason, skipped_level, summary
 from support.preparing import Preparation
+from support.scheduling import LoadScopeScheduling, Scheduling, is_stray, scope_of
 
 # Machines are shared: how long an example takes says nothing about the code.
 settings.register_profile("shared", deadline=None)
@@ -61,7 +62,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         item.stash[_level] = level
         if level != "pure":
             item.add_marker(level)
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    if strays := sorted({item.location[0] for item in items if is_stray(item.location[0], item.stash[_level])}):
+        raise pytest.UsageError(f"tests of a cluster in files that {scope_of.__module__} does not name: {strays}")
     yield
     required = required_levels()
     found = {level: obstacle(level) for level in {item.stash[_level] for item in items}}
@@ -72,18 +74,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     _obstacles.update({level: reason for level, reason in found.items() if reason})
     if forbidden := [f"{level} ({reason})" for level, reason in _obstacles.items() if level in required]:
         raise pytest.UsageError(f"required test levels cannot run here: {'; '.join(forbidden)}")
-    items.sort(key=_turn)
+    turns: dict[str, tuple[int, bool]] = {}  # a file's tests stay together, so all wait for what one of them needs
+    for item in items:
+        turns[item.location[0]] = max(turns.get(item.location[0], (0, False)), _turn(item))
+    items.sort(key=lambda item: (turns[item.location[0]], _turn(item)))
     for item in items:
         if reason := found[item.stash[_level]]:
             item.add_marker(pytest.mark.skip(reason=skip_reason(item.stash[_level], reason)))
-
-
-def _group(item: pytest.Item) -> str:
-    """What runs in one process where there are several: a file's tests of a level, and all that need a cluster."""
-    level = item.stash[_level]
-    if level in ("node", "e2e"):
-        return "cluster"
-    return f"{item.path.relative_to(item.config.rootpath)} {level}{' helm' if _needs_helm(item) else ''}"
 
 
 def _needs_helm(item: pytest.Item) -> bool:
@@ -131,14 +128,18 @@ def pytest_unconfigure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count outcomes by level, wherever the test ran; its name is the file's and its own, without its group."""
-    if report.nodeid.rfind("@") > report.nodeid.rfind("]"):
-        report.nodeid = report.nodeid.rpartition("@")[0]
+    """Count outcomes by level, wherever the test ran."""
     if report.when == "call" or report.outcome != "passed":
         level = level_of(report.keywords, ())
         _outcomes[level][report.outcome] += 1
         if report.skipped and (reason := skipped_level(str(report.longrepr))):
             _obstacles[level] = reason
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Give the tests of one file to one process, and all that need a cluster to the same."""
+    return Scheduling(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
