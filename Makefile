@@ -34,7 +34,7 @@ check: venv ## lint, types, import contracts
 # for. Two processes: tests that compute run beside tests that wait; those on a cluster are one after the other.
 test: ## every test there is: pure, api, node, e2e (on real clusters that it starts and stops)
 	@set -m; mkdir -p .build; \
-	nice -n 19 $(PYTHON) devcluster/cluster.py prepare --programs > .build/programs.log 2>&1 & build=$$!; \
+	nice -n 19 $(PYTHON) devcluster/cluster.py prepare --programs > .build/programs.log 2>&1 & build=$$!; set +m; \
 	trap 'kill -- -$$build 2> /dev/null' EXIT; \
 	$(MAKE) --no-print-directory check && \
 	SUPERNODE_REQUIRE_LEVELS=1 SUPERNODE_PREPARE=1 \
