@@ -96,8 +96,8 @@ BINARIES: Final = (
     Binary("loopback", "cni", "github.com/containernetworking/plugins/plugins/main/loopback", 3, ()),
     Binary("host-local", "cni", "github.com/containernetworking/plugins/plugins/ipam/host-local", 3, ()),
     _kubernetes("kube-proxy", 14),
-    Binary("coredns", "coredns", "./coredns", 75, ("-version",)),
-    Binary("helm", "helm", "helm.sh/helm/v4/cmd/helm", 160, ("version", "--short")),
+    Binary("coredns", "coredns", "./coredns", 20, ("-version",)),
+    Binary("helm", "helm", "helm.sh/helm/v4/cmd/helm", 40, ("version", "--short")),
 )
 API_ONLY: Final = ("etcd", "kube-apiserver", "kubectl")
 
