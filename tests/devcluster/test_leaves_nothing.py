@@ -53,13 +53,15 @@ def picture() -> dict[str, set[str]]:
     """What could be left behind, without what belongs to other instances, which may come and go meanwhile."""
     others = [file.read_text().strip() for file in (state_root() / "slots").glob("[0-9]*")]
     foreign = [item for name in others if name != NAME and (item := find(name))]
-    names = {name for item in foreign for name in (item.link, item.nft_table, item.pod_subnet, item.service_subnet)}
+    theirs = {name for item in foreign for name in (item.link, item.nft_table, item.pod_subnet, item.service_subnet)}
 
     def mine(lines: set[str]) -> set[str]:
-        return {line for line in lines if not any(name in re.split(r"[ :@]+", line) for name in names)}
+        return {line for line in lines if not any(name in re.split(r"[ :@]+", line) for name in theirs)}
 
     alone = not system._others_up(Instance(NAME, 0, state_root()))
-    hierarchies = [path for path in Path("/sys/fs/cgroup").rglob(f"*supernode-{NAME}*") if path.is_dir()]
+    # Walked, which forgives that groups of others go meanwhile.
+    walk = os.walk("/sys/fs/cgroup")
+    hierarchies = [Path(folder, name) for folder, names, _ in walk for name in names if f"supernode-{NAME}" in name]
     links = {line.split(":")[1].strip() for line in printed("ip", "-o", "link")}
     sysctls = {f"{key}={(Path('/proc/sys') / key).read_text().strip()}" for key in system._SYSCTLS}
     return {
