@@ -90,10 +90,10 @@ class Life:
             self.agent.hold(4 + rank, f"llama-{rank}", links="0-111")
 
         def settled() -> bool:
-            status = self.llama().get("status", {})
-            machine = self.world.get_super_node()["status"]
+            llama = self.llama()  # one look: the rate is that of the reason
+            status, machine = llama.get("status", {}), self.world.get_super_node()["status"]
             return (
-                self.reason(self.llama()) == "Running"
+                self.reason(llama) == "Running"
                 and machine["performance"]["tokensPerSecond"] == status["performance"]["tokensPerSecond"]
                 and machine["model"] == status["model"]
             )
