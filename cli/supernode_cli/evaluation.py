@@ -32,16 +32,39 @@ from supernode_dataplane.state import MachineState, WorkloadResult
 
 __all__ = [
     "Evaluation",
+    "Prepared",
     "ScenarioError",
     "dies_in_use",
     "evaluate",
     "machine_profile",
     "parse_failed",
     "parse_scenario",
+    "prepare",
 ]
 
 _NAME = "scenario"
 _KEY = f"default/{_NAME}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A scenario with its machine, before anything is solved; it may be one that cannot run."""
+
+    given: Scenario
+    """As written."""
+    scenario: Scenario
+    """With the machine's stack and formats where it was open."""
+    profile: Profile
+    dies: int
+    """Dies in use."""
+    workload: Mapping[str, Any]
+    """The SuperNodeWorkload, as JSON."""
+    inputs: Inputs
+
+    @property
+    def nodes(self) -> int:
+        """Servers in use, the last one maybe in part."""
+        return -(-self.dies // self.profile.dies_per_server)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +123,14 @@ def parse_failed(document: Any) -> Failed:
     return checked(Failed, document)
 
 
-def evaluate(document: Mapping[str, Any]) -> Evaluation:
-    """Return what a machine makes of a scenario on its first servers; ScenarioError when it cannot run there."""
+def prepare(document: Mapping[str, Any]) -> Prepared:
+    """Return a scenario on the first servers of its machine; ScenarioError for what its fields say wrong."""
     given = parse_scenario(document)
     if given.kernel is not None:
         raise ScenarioError("kernel", "is for supernode simulate and sweep alone: give training or inference instead")
     profile = machine_profile(given.machine)
     scenario = on_machine(given, profile)
     dies = dies_in_use(scenario.machine, profile)
-    nodes = -(-dies // profile.dies_per_server)
     workload = _workload(scenario, profile, dies)
     super_node = {
         "apiVersion": API_VERSION,
@@ -117,6 +139,14 @@ def evaluate(document: Mapping[str, Any]) -> Evaluation:
     }
     broken = _broken(scenario.machine, profile)
     inputs = machine_inputs(super_node, _faulty_nodes(broken), [workload], profile=profile)
+    return Prepared(given, scenario, profile, dies, workload, inputs)
+
+
+def evaluate(document: Mapping[str, Any]) -> Evaluation:
+    """Return what a machine makes of a scenario on its first servers; ScenarioError when it cannot run there."""
+    ready = prepare(document)
+    given, scenario, profile, nodes, dies = ready.given, ready.scenario, ready.profile, ready.nodes, ready.dies
+    workload, inputs = ready.workload, ready.inputs
     state, result = _solved(scenario.machine, inputs, nodes)
     problem = result.problem
     if problem is None and result.waiting and dies % profile.dies_per_server:

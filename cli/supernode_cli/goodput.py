@@ -6,14 +6,16 @@ figure, or an assumption, and the report says which.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from supernode_cli.scenario import Reliability, Scenario
 from supernode_dataplane import reliability as model
 from supernode_dataplane.figures import decimal
+from supernode_dataplane.numeric import Number
 from supernode_dataplane.state import WorkloadResult
 
-__all__ = ["Assumption", "TrainingGoodput", "training_figures", "training_goodput"]
+__all__ = ["Assumption", "TrainingGoodput", "goodput_figures", "training_figures", "training_goodput"]
 
 _CLUSTER = "UB-Mesh, arXiv 2503.20377"
 
@@ -24,7 +26,7 @@ class Assumption:
 
     key: str
     label: str
-    seconds: float
+    seconds: Number
     status: str
     """``scenario``, ``published`` or ``assumed``."""
     source: str
@@ -46,20 +48,29 @@ class TrainingGoodput:
 def training_goodput(result: WorkloadResult, given: Reliability | None) -> TrainingGoodput:
     """Return what is left of a running training's rate."""
     inputs = _assumptions(result.cards, given or Reliability())
-    mtbf, mttr, checkpoint, restart = (entry.seconds for entry in inputs)
-    found = model.goodput(result.tokens_per_second, mtbf, mttr, checkpoint=checkpoint, restart=restart)
-    figures = {
-        "goodputTokensPerSecondPerCard": decimal(float(found.tokens_per_second) / result.cards),
-        "availabilityPercent": decimal(100.0 * float(found.availability)),
-        "checkpointIntervalSeconds": decimal(float(found.checkpoint_interval_seconds)),
-        "wastePercent": decimal(100.0 * float(found.waste)),
-    }
-    return TrainingGoodput(figures, inputs)
+    figures = _figures(result.tokens_per_second, result.cards, inputs)
+    return TrainingGoodput({name: decimal(float(value)) for name, value in figures.items()}, inputs)
+
+
+def goodput_figures(tokens_per_second: Number, cards: int, given: Reliability | None) -> dict[str, Number]:
+    """Return the figures of a goodput by name; the rate, and fields of ``given``, may be arrays of points."""
+    return _figures(tokens_per_second, cards, _assumptions(cards, given or Reliability()))
 
 
 def training_figures(scenario: Scenario, result: WorkloadResult) -> dict[str, str]:
     """Return the figures of a scenario's goodput by name; none where nothing is trained."""
     return {} if scenario.training is None else training_goodput(result, scenario.reliability).figures
+
+
+def _figures(tokens_per_second: Number, cards: int, inputs: Sequence[Assumption]) -> dict[str, Number]:
+    mtbf, mttr, checkpoint, restart = (entry.seconds for entry in inputs)
+    found = model.goodput(tokens_per_second, mtbf, mttr, checkpoint=checkpoint, restart=restart)
+    return {
+        "goodputTokensPerSecondPerCard": found.tokens_per_second / cards,
+        "availabilityPercent": 100.0 * found.availability,
+        "checkpointIntervalSeconds": found.checkpoint_interval_seconds,
+        "wastePercent": 100.0 * found.waste,
+    }
 
 
 def _assumptions(cards: int, given: Reliability) -> tuple[Assumption, ...]:

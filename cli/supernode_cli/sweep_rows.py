@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from typing import Any, Final
 
 from supernode_cli.errors import CliError
-from supernode_cli.sweep_groups import group_points, group_rows
+from supernode_cli.sweep_groups import FEWEST, Group, group_points, group_rows
 from supernode_cli.sweep_points import KERNEL, Points
 
 __all__ = ["FIGURES", "WORDS", "Row", "available_cores", "columns_of", "row_of", "rows_of"]
@@ -158,19 +158,30 @@ def _chunk(numbers: Sequence[int]) -> list[Row]:
 
 
 def _grouped(points: Points, numbers: range) -> bool:
-    """Whether most points are in groups that are evaluated at once, as the first ones show."""
+    """Whether most points are in groups that are evaluated at once, as some of the first ones show."""
     some = numbers[:_MANY]
-    return len(some) >= _ALONE and len(group_points(points, some)) * _IN_GROUP <= len(some)
+    if len(some) < _ALONE:
+        return False
+    groups = group_points(points, some)
+    if len(groups) * _IN_GROUP > len(some):
+        return False
+    largest = max(groups, key=lambda group: len(group.points))
+    return _at_once(points, largest.first(FEWEST)) is not None
+
+
+def _at_once(points: Points, group: Group) -> list[Row] | None:
+    try:
+        return group_rows(points, group)
+    except Exception:
+        # A defect of many points at once is found, and told, at the point that has it.
+        return None
 
 
 def _computed(points: Points, numbers: Sequence[int]) -> list[Row]:
     """Return the rows of some points in order, those that differ in numbers only evaluated at once."""
     rows: dict[int, Row] = {}
     for group in group_points(points, numbers):
-        try:
-            results = group_rows(points, group)
-        except Exception:  # a defect of many points at once is found, and told, at the point that has it
-            results = None
+        results = _at_once(points, group)
         if results is None:
             rows |= {number: row_of(points, number) for number in group.points}
             continue

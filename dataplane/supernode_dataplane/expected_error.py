@@ -9,24 +9,36 @@ The second is the root mean square error on calibration rows of a class when eac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, lru_cache
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from supernode_dataplane.deployment_plan import Deployment, RolePool, inference_spec
 from supernode_dataplane.inference import inference_point
 from supernode_dataplane.machine import TrainingSpec
+from supernode_dataplane.numeric import Number, any_true, choose, hypot, is_finite, log, square_root
 from supernode_dataplane.planning import healthy_costs
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.stacks import Stack, load_stack, stack_figures
 from supernode_dataplane.state import Problem
-from supernode_dataplane.training import plan_training, training_step
+from supernode_dataplane.training import Plan, plan_training, step_seconds
+from supernode_dataplane.training_plan import with_stack
 
-__all__ = ["constants_of", "deployment_error_percent", "half_width", "leave_one_out", "training_error_percent"]
+__all__ = [
+    "constants_of",
+    "deployment_error_percent",
+    "half_width",
+    "leave_one_out",
+    "plan_error_percent",
+    "training_error_percent",
+]
 
+F = TypeVar("F", float, NDArray[np.float64])
 NORMAL_90: Final = 1.645
 _STUDENT: Final = (6.31, 2.92, 2.35, 2.13, 2.02, 1.94, 1.89, 1.86, 1.83, 1.81, 1.80, 1.78, 1.77, 1.76, 1.75)
 """Two-sided 90 % quantiles for 1, 2, ... degrees of freedom."""
@@ -68,27 +80,30 @@ def leave_one_out() -> dict[str, tuple[int, float]]:
     return {name: (entry["components"], entry["error"]) for name, entry in yaml.safe_load(text)["classes"].items()}
 
 
-def half_width(
-    value_of: Callable[[Stack], float], stack: Stack, letter: str, only: frozenset[str] | None = None
-) -> float:
-    """Return the half width of the interval around ``value_of(stack)``, as a share.
+def half_width(value_of: Callable[[Stack], F], stack: Stack, letter: str, only: frozenset[str] | None = None) -> F:
+    """Return the half width of the interval around ``value_of(stack)``, as a share; of arrays for each element.
 
-    ``letter``: the class of rows that it is like; ``only``: the constants that it can depend on, None: all.
+    ``letter``: the class of rows that it is like; ``only``: the constants that it can depend on, None: all. 0 where
+    there is no value.
     """
     centre = value_of(stack)
-    if not centre or not math.isfinite(centre):
-        return 0.0
+    usable: Any = is_finite(centre) & (centre != 0)
+    if not any_true(usable):
+        nothing: F = choose(usable, centre, 0.0)
+        return nothing
+    centre = choose(usable, centre, 1.0)
     count, error = leave_one_out().get(letter) or max(leave_one_out().values(), key=lambda entry: entry[1])
-    variance = 0.0
+    variance: Number = 0.0
     for figure in stack_figures(stack.name):
         before = getattr(stack, figure.name)
         if not figure.error or not before or (only is not None and figure.name not in only):
             continue
         moved = value_of(replace(stack, **{figure.name: before + figure.error}))
-        if moved > 0 and math.isfinite(moved):
-            variance += math.log(moved / centre) ** 2
+        counts = usable & is_finite(moved) & (moved > 0)
+        variance = variance + log(choose(counts, moved, centre) / centre) ** 2
     student = _STUDENT[min(max(count - 1, 1), len(_STUDENT)) - 1]
-    return math.hypot(NORMAL_90 * math.sqrt(variance), student * error)
+    width: F = choose(usable, hypot(NORMAL_90 * square_root(variance), student * error), 0.0)
+    return width
 
 
 def constants_of(stack: Stack, *, training: bool, experts: bool = True) -> frozenset[str]:
@@ -102,14 +117,18 @@ def constants_of(stack: Stack, *, training: bool, experts: bool = True) -> froze
 @lru_cache(maxsize=512)
 def training_error_percent(profile: Profile, spec: TrainingSpec, dies: int) -> float:
     """Return the expected error of a training rate, percent; as on whole, healthy servers."""
+    plan = plan_training(profile, spec, dies)
+    return 0.0 if isinstance(plan, Problem) else float(plan_error_percent(profile, plan, dies))
 
-    def rate(stack: Stack) -> float:
-        plan = plan_training(profile, spec, dies, stack)
-        if isinstance(plan, Problem):
-            return 0.0
-        return 1.0 / training_step(profile, plan, healthy_costs(profile, spec, dies)).seconds
 
-    return 100.0 * half_width(rate, load_stack(spec.stack), "T", _TRAINING)
+def plan_error_percent(profile: Profile, plan: Plan, dies: int) -> Number:
+    """Return the same for a plan whose numbers may be arrays."""
+    costs = healthy_costs(profile, plan.spec, dies)
+
+    def rate(stack: Stack) -> Number:
+        return 1.0 / step_seconds(with_stack(profile, plan, stack), costs)
+
+    return 100.0 * half_width(rate, plan.stack, "T", _TRAINING)
 
 
 @lru_cache(maxsize=512)

@@ -8,19 +8,20 @@ of :mod:`supernode_dataplane.communication`; what a stack adds beside it has one
 from __future__ import annotations
 
 from supernode_dataplane.communication import Cost
+from supernode_dataplane.numeric import Number, any_true
 from supernode_dataplane.stacks import Stack
 
 __all__ = ["exchange_seconds"]
 
 
 def exchange_seconds(
-    cost: Cost, *, size: int, bytes_sent: float, tokens: float, imbalance: float, stack: Stack
-) -> float:
+    cost: Cost, *, size: int, bytes_sent: Number, tokens: Number, imbalance: Number, stack: Stack
+) -> Number:
     """Return seconds of one dispatch or combine of ``tokens`` in a group of ``size`` dies.
 
     ``bytes_sent``: of a die with the mean load, those that stay included.
     """
-    if size == 1 or not tokens:
+    if size == 1 or not any_true(tokens):
         return 0.0
     scan = 0.5 * (stack.dispatch_scan_seconds + stack.combine_scan_seconds) * tokens * size
     return scan + cost.latency_seconds + imbalance * bytes_sent / size * cost.seconds_per_byte

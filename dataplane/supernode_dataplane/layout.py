@@ -12,11 +12,13 @@ from functools import lru_cache
 
 from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.machine import TrainingSpec
+from supernode_dataplane.numeric import Number
 from supernode_dataplane.state import Problem
 
 __all__ = [
     "check_layout",
     "data_parallel",
+    "divides_evenly",
     "expert_replicas",
     "layers_by_stage",
     "replicas",
@@ -89,6 +91,15 @@ def _stage_kinds(
     return tuple(tuple(kinds) for kinds in found)
 
 
+def divides_evenly(spec: TrainingSpec, dies: int) -> Number:
+    """Return whether the sequence and the batch divide evenly: all that :func:`check_layout` asks of them.
+
+    Their numbers may be arrays; what else is wrong with a layout is the same for all of them.
+    """
+    data = max(1, dies // (spec.tensor * spec.context * spec.pipeline))
+    return (_sequence_rest(spec) == 0) & (_batch_rest(spec, data) == 0)
+
+
 def check_layout(spec: TrainingSpec, dies: int, dies_text: str) -> Problem | None:
     """Return what is wrong with the split over ``dies`` (``dies_text`` says how they came about), or None."""
     tp, pp, cp = spec.tensor, spec.pipeline, spec.context
@@ -127,7 +138,7 @@ def _check_model(spec: TrainingSpec) -> Problem | None:
         for width in (block.width, block.shared_width):
             if width % tp:
                 return _bad("tensor", f"tensor {tp} does not divide the feed-forward size {width} of {model.name}")
-    if spec.sequence_length % (tp * spec.context):
+    if _sequence_rest(spec):
         with_context = f" x context {spec.context}" if spec.context > 1 else ""
         return _bad(
             "tensor",
@@ -192,7 +203,7 @@ def _check_experts(spec: TrainingSpec, members: int) -> Problem | None:
 
 
 def _check_batch(spec: TrainingSpec, data: int) -> Problem | None:
-    if spec.global_batch_size % (data * spec.micro_batch_size):
+    if _batch_rest(spec, data):
         return Problem(
             "InvalidParallelism",
             "spec.training.globalBatchSize",
@@ -200,6 +211,14 @@ def _check_batch(spec: TrainingSpec, data: int) -> Problem | None:
             f"{spec.micro_batch_size} = {data * spec.micro_batch_size}",
         )
     return None
+
+
+def _sequence_rest(spec: TrainingSpec) -> Number:
+    return spec.sequence_length % (spec.tensor * spec.context)
+
+
+def _batch_rest(spec: TrainingSpec, data: int) -> Number:
+    return spec.global_batch_size % (data * spec.micro_batch_size)
 
 
 def _bad(name: str, message: str) -> Problem:

@@ -11,6 +11,7 @@ from typing import Final, Literal
 from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.constants import GRADIENT_BYTES, WEIGHT_BYTES
 from supernode_dataplane.deployment_plan import DeploymentPlan
+from supernode_dataplane.numeric import Number
 from supernode_dataplane.state import Problem
 
 __all__ = [
@@ -69,13 +70,16 @@ class RankInput:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSpec:
-    """A training run; ``data`` None means dies / (tensor x context x pipeline)."""
+    """A training run; ``data`` None means dies / (tensor x context x pipeline).
+
+    What is a Number is a whole number (but for the imbalance) of one point, or an array of them, shape (points,).
+    """
 
     model: Architecture
     stack: str
-    sequence_length: int
-    global_batch_size: int
-    micro_batch_size: int = 1
+    sequence_length: Number
+    global_batch_size: Number
+    micro_batch_size: Number = 1
     tensor: int = 1
     pipeline: int = 1
     virtual_pipeline: int = 1
@@ -93,7 +97,7 @@ class TrainingSpec:
     """Activations that are computed again: as many as memory demands, none, or all."""
     stage_layers: tuple[int, ...] | None = None
     """Layers of each pipeline stage; None: as even as possible."""
-    expert_imbalance: float = TRAINED_IMBALANCE
+    expert_imbalance: Number = TRAINED_IMBALANCE
     """Load of the hottest expert parallel die over the mean."""
     overlap_exchange: bool = False
     """Whether dispatch and combine of one micro-batch run beside another's work, as DualPipe does."""

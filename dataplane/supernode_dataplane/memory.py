@@ -4,20 +4,31 @@ Weights and gradients of the die's own share, optimizer states sharded over the 
 activations in flight, and buffers. ``zero3`` shards weights and gradients as well and gathers two layers at a time.
 1F1B holds ``stages - i`` micro-batches on stage i; interleaving holds 2 (stages - i - 1) + (v - 1) stages + 1 of the v
 times smaller chunks. Recomputing a share r of the layers keeps their input only and one layer's working set.
+Lengths and batches of the spec may be arrays of points.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from supernode_dataplane.constants import BUFFER_BYTES, LOGIT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES
 from supernode_dataplane.layout import data_parallel, expert_replicas, replicas, stage_kinds
 from supernode_dataplane.machine import TrainingSpec
-from supernode_dataplane.shares import layer_shares
+from supernode_dataplane.numeric import Number, any_true, at_least, at_most, choose
+from supernode_dataplane.shares import LayerShare, layer_shares
 from supernode_dataplane.state import Problem
 
-__all__ = ["Memory", "StageParameters", "die_parameters", "in_flight", "plan_memory", "stage_parameters"]
+__all__ = [
+    "Memory",
+    "StageParameters",
+    "die_parameters",
+    "fitted_memory",
+    "in_flight",
+    "plan_memory",
+    "stage_parameters",
+]
 
 _GIB = 2.0**30
 _GATHERED_LAYERS = 2.0
@@ -42,8 +53,8 @@ class StageParameters:
 class Memory:
     """HBM of a die of each stage, and the share of activations that is recomputed so that the fullest fits."""
 
-    recompute: float
-    used_bytes: tuple[float, ...]
+    recompute: Number
+    used_bytes: tuple[Number, ...]
     parameters: tuple[StageParameters, ...]
 
 
@@ -54,28 +65,31 @@ class _Held:
     weights: float
     gradients: float
     optimizer: float
-    logits: float
-    whole: float
+    logits: Number
+    whole: Number
     """Activations with nothing recomputed."""
-    saved: float
+    saved: Number
     """Of these, what recomputing every layer saves."""
-    working: float
+    working: Number
     """What the layer whose backward pass runs needs back."""
 
     @property
-    def fixed(self) -> float:
+    def fixed(self) -> Number:
         """All but activations."""
         return self.weights + self.gradients + self.optimizer + self.logits + BUFFER_BYTES
 
-    def total(self, recompute: float) -> float:
+    def total(self, recompute: Number) -> Number:
         """All, with a share of the layers recomputed."""
-        return self.fixed + self.whole - self.saved * recompute + (self.working if recompute > 0 else 0.0)
+        return self.fixed + self.whole - self.saved * recompute + choose(recompute > 0, self.working, 0.0)
 
 
 def stage_parameters(spec: TrainingSpec) -> tuple[StageParameters, ...]:
     """Return the parameters of a die of each stage; key-value heads are replicated where tensor exceeds them."""
+    return _parameters(spec, layer_shares(spec))
+
+
+def _parameters(spec: TrainingSpec, shares: Sequence[LayerShare]) -> tuple[StageParameters, ...]:
     model, tp, stages = spec.model, spec.tensor, spec.pipeline
-    shares = layer_shares(spec)
     dense, expert = [], []
     for counts in stage_kinds(spec):
         dense.append(sum(count * share.dense_parameters for count, share in zip(counts, shares, strict=True)))
@@ -95,35 +109,54 @@ def die_parameters(spec: TrainingSpec) -> tuple[float, ...]:
     return tuple(parameters.total for parameters in stage_parameters(spec))
 
 
-def in_flight(spec: TrainingSpec, micro_batches: int) -> tuple[float, ...]:
+def in_flight(spec: TrainingSpec, micro_batches: Number) -> tuple[Number, ...]:
     """Return the micro-batches whose activations a stage holds at most (fractions: chunks of them)."""
     stages, chunks = spec.pipeline, spec.virtual_pipeline
     if chunks == 1:
-        return tuple(float(min(micro_batches, stages - i)) for i in range(stages))
+        return tuple(1.0 * at_most(micro_batches, stages - i) for i in range(stages))
     most = [2 * (stages - i - 1) + (chunks - 1) * stages + 1 for i in range(stages)]
-    return tuple(min(micro_batches * chunks, n) / chunks for n in most)
+    return tuple(at_most(micro_batches * chunks, n) / chunks for n in most)
 
 
 def plan_memory(spec: TrainingSpec, dies: int, hbm_bytes: float) -> Memory | Problem:
     """Return what each stage uses with as much recompute as the spec says, or why it does not fit."""
-    parameters = stage_parameters(spec)
-    held = _held(spec, dies, parameters)
-    recompute = {"auto": 0.0, "none": 0.0, "full": 1.0}[spec.recompute]
-    if spec.recompute == "auto":
-        # One layer is whole again while its backward pass runs.
-        over = [(stage.total(0.0) + stage.working - hbm_bytes, stage) for stage in held]
-        recompute = max((more / stage.saved for more, stage in over if stage.total(0.0) > hbm_bytes), default=0.0)
-    least = [stage.total(min(1.0, recompute)) for stage in held]
-    fullest = max(range(len(least)), key=least.__getitem__)
-    if recompute > 1.0 or (spec.recompute != "auto" and least[fullest] > hbm_bytes):
-        return _does_not_fit(spec, replicas(spec, dies), hbm_bytes, held)
-    return Memory(recompute, tuple(min(size, hbm_bytes) for size in least), parameters)
+    shares = layer_shares(spec)
+    memory, fits = fitted_memory(spec, dies, hbm_bytes, shares)
+    if fits:
+        return memory
+    return _does_not_fit(spec, replicas(spec, dies), hbm_bytes, _held(spec, dies, memory.parameters, shares))
 
 
-def _held(spec: TrainingSpec, dies: int, parameters: Sequence[StageParameters]) -> list[_Held]:
+def fitted_memory(
+    spec: TrainingSpec, dies: int, hbm_bytes: float, shares: Sequence[LayerShare]
+) -> tuple[Memory, Number]:
+    """Return what each stage uses, and whether it fits; where it does not, nothing is to be read from the rest.
+
+    ``shares`` are those of the spec (:func:`~supernode_dataplane.shares.shares_of`), arrays where its numbers are.
+    """
+    parameters = _parameters(spec, shares)
+    held = _held(spec, dies, parameters, shares)
+    recompute: Number = {"auto": 0.0, "none": 0.0, "full": 1.0}[spec.recompute]
+    for stage in held if spec.recompute == "auto" else ():
+        full = stage.total(0.0)
+        if any_true(full > hbm_bytes):
+            # One layer is whole again while its backward pass runs.
+            needed = (full + stage.working - hbm_bytes) / stage.saved
+            recompute = at_least(recompute, choose(full > hbm_bytes, needed, 0.0))
+    share = at_most(recompute, 1.0)
+    least = [stage.total(share) for stage in held]
+    fits = recompute <= 1.0
+    if spec.recompute != "auto":
+        fits = reduce(at_least, least) <= hbm_bytes
+    return Memory(share, tuple(at_most(size, hbm_bytes) for size in least), parameters), fits
+
+
+def _held(
+    spec: TrainingSpec, dies: int, parameters: Sequence[StageParameters], shares: Sequence[LayerShare]
+) -> list[_Held]:
     shards, expert_shards = replicas(spec, dies), expert_replicas(spec, dies)
     micro_batches = spec.global_batch_size // (data_parallel(spec, dies) * spec.micro_batch_size)
-    shares, tokens = layer_shares(spec), spec.sequence_length * spec.micro_batch_size / spec.context
+    tokens = spec.sequence_length * spec.micro_batch_size / spec.context
     sharding = spec.optimizer_sharding
     held = []
     for stage, (own, flight, counts) in enumerate(
@@ -143,7 +176,7 @@ def _held(spec: TrainingSpec, dies: int, parameters: Sequence[StageParameters]) 
                 logits=LOGIT_BYTES * tokens * spec.model.vocab / spec.tensor if last else 0.0,
                 whole=flight * sum(count * share.activation_bytes for count, share in mine),
                 saved=flight * sum(count * (share.activation_bytes - share.kept_bytes) for count, share in mine),
-                working=max((share.activation_bytes - share.kept_bytes for _, share in mine), default=0.0),
+                working=reduce(at_least, (share.activation_bytes - share.kept_bytes for _, share in mine), 0.0),
             )
         )
     return held

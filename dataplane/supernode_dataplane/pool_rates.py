@@ -12,8 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from supernode_dataplane.capacity import cache_bytes, expert_weight_bytes, weight_bytes
 from supernode_dataplane.decode import DecodeStep
 from supernode_dataplane.deployment import Pool
@@ -27,7 +25,7 @@ from supernode_dataplane.deployment_plan import (
     sequences_per_group,
 )
 from supernode_dataplane.inference import InferencePoint, inference_point
-from supernode_dataplane.numeric import Number, at_least, at_most, choose
+from supernode_dataplane.numeric import Number, at_least, at_most, choose, key_of_largest
 from supernode_dataplane.pool_work import PoolWork, decode_work, prefill_work, split_work
 from supernode_dataplane.prefill import PrefillStep
 from supernode_dataplane.state import Bound
@@ -237,8 +235,4 @@ def _bound(pools: dict[Role, PoolRates]) -> Any:
         busy = sum(sum(work.causes.values()) for work in pool.work)
         most = {bound: choose(busy > busiest, share, most.get(bound, 0.0)) for bound, share in causes.items()}
         busiest = at_least(busy, busiest)
-    names: tuple[Bound, ...] = tuple(most)
-    shares = list(most.values())
-    if not any(isinstance(share, np.ndarray) for share in shares):
-        return names[shares.index(max(shares))]
-    return np.array(names)[np.argmax(np.broadcast_arrays(*shares), axis=0)]
+    return key_of_largest(most)

@@ -14,6 +14,7 @@ from supernode_dataplane.profile import Profile
 from supernode_dataplane.running import TrainingRun
 from supernode_dataplane.runs import Run, Stall
 from supernode_dataplane.state import DeviceState, Problem, WorkloadResult
+from supernode_dataplane.training import model_flops_share
 
 __all__ = ["workload_result"]
 
@@ -76,14 +77,13 @@ def _shared(profile: Profile, placed: Placed, *, contended: bool) -> tuple[str, 
 
 def _training(profile: Profile, common: WorkloadResult, run: TrainingRun) -> WorkloadResult:
     spec = run.plan.spec
-    flops = run.tokens_per_second * spec.model.training_flops_per_token(spec.sequence_length)
     breakdown = dict(run.step.breakdown)
     if run.lost_replicas:
         breakdown["lost_replicas"] = run.seconds - run.step.seconds
     return replace(
         common,
         tokens_per_step=spec.global_batch_size * spec.sequence_length,
-        mfu=flops / (common.dies * profile.bf16_flops_per_die),
+        mfu=model_flops_share(profile, spec, run.tokens_per_second, common.dies),
         step_time_seconds=run.seconds,
         bound=run.step.bound,
         breakdown_seconds=breakdown,

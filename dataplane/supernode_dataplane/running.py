@@ -2,11 +2,13 @@
 
 The pace is that of a plan (:mod:`supernode_dataplane.training`) at the link costs of where the dies are. A broken die
 stops its data parallel replica: the others do its micro-batches too, so the rate is (data - lost) / data of the full
-one. At a fixed plan no straggler is dropped: links of a lost replica still count in the pace.
+one. At a fixed plan no straggler is dropped: links of a lost replica still count in the pace. Which dies and links a
+run has does not depend on its numbers (:class:`PlacedTraining`); what it sends is a sum over few patterns.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,11 +18,21 @@ from supernode_dataplane.communication import Cost, LinkView
 from supernode_dataplane.fabric import Fabric, plane_share
 from supernode_dataplane.incast import excess_of, member_load
 from supernode_dataplane.link_costs import LinkCosts, groups_of, link_costs
+from supernode_dataplane.machine import TrainingSpec
+from supernode_dataplane.numeric import Number
 from supernode_dataplane.placing import Placed, names
 from supernode_dataplane.runs import DieLoads, Run, Stall, place_of, stall_of_links
 from supernode_dataplane.training import EXCHANGES_PER_PASS, Plan, Step, training_step
 
-__all__ = ["TrainingRun", "run_training"]
+__all__ = [
+    "PlacedTraining",
+    "TrainingRun",
+    "placed_training",
+    "run_training",
+    "sent_by_stage",
+    "sent_in_step",
+    "shown_costs",
+]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -37,48 +49,77 @@ class TrainingRun(Run):
     lost_replicas: int
 
 
-def run_training(fabric: Fabric, placed: Placed, plan: Plan, free: FloatArray | None) -> TrainingRun:
-    """Return the pace of a placed training run; ``free`` (servers, planes) is the uplinks' share that others leave."""
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedTraining:
+    """A training run's dies and the links that they have, whatever its numbers are."""
+
+    up: BoolArray
+    """Shape (dies of the job, planes): the links that it holds and that work."""
+    costs: LinkCosts
+    whole: BoolArray
+    """Shape (data x context,): which replicas have no broken die."""
+    working: BoolArray
+    """Shape (dies of the job,): the dies of whole replicas."""
+    alive: int
+    """Data parallel replicas that work."""
+
+    def seconds(self, step_seconds: Number, data: int) -> Number:
+        """Return the time of a step in which ``alive`` of ``data`` replicas do the work of all."""
+        return step_seconds * data / self.alive
+
+
+def placed_training(fabric: Fabric, placed: Placed, spec: TrainingSpec, free: FloatArray | None) -> PlacedTraining:
+    """Return a placed run on its dies; ``free`` (servers, planes) is the uplinks' share that others leave."""
     profile, grid = fabric.profile, placed.grid
     if grid is None:
         raise ValueError("a workload without a grid cannot run")
-    servers = grid.reshape(-1) // profile.dies_per_server
-    active = np.bincount(servers, minlength=profile.servers).astype(np.float64)
+    active = np.bincount(grid.reshape(-1) // profile.dies_per_server, minlength=profile.servers).astype(np.float64)
     up = fabric.ports[placed.dies] & placed.links
     ports: FloatArray | None = None
     if not up.all():
         ports = np.zeros((profile.dies, profile.planes))
         ports[placed.dies] = up
     share = plane_share(fabric, active, free) if profile.has_bus_between_servers else None
-    view = LinkView(profile, ports, share)
-    costs = link_costs(view, grid, groups_of(plan.spec))
-    step = training_step(profile, plan, costs)
-    whole = _whole_replicas(fabric.healthy[grid], plan)
-    alive = int(np.count_nonzero(whole)) // plan.spec.context
-    runs = alive > 0 and np.isfinite(step.seconds)
-    seconds = step.seconds * plan.data / alive if runs else float("inf")
+    whole = _whole_replicas(fabric.healthy[grid], spec)
+    return PlacedTraining(
+        up=up,
+        costs=link_costs(LinkView(profile, ports, share), grid, groups_of(spec)),
+        whole=whole,
+        working=np.broadcast_to(whole[None, :, None], grid.shape).reshape(-1),
+        alive=int(np.count_nonzero(whole)) // spec.context,
+    )
+
+
+def run_training(fabric: Fabric, placed: Placed, plan: Plan, free: FloatArray | None) -> TrainingRun:
+    """Return the pace of a placed training run; ``free`` (servers, planes) is the uplinks' share that others leave."""
+    profile, dies = fabric.profile, placed.dies.size
+    found = placed_training(fabric, placed, plan.spec, free)
+    step = training_step(profile, plan, found.costs)
+    moves = bool(np.isfinite(step.seconds))
+    runs = found.alive > 0 and moves
+    seconds = found.seconds(step.seconds, plan.data) if runs else float("inf")
     tokens = plan.spec.global_batch_size * plan.spec.sequence_length
-    load, outside = _traffic(profile.planes, plan, costs, grid.size)
-    working = np.broadcast_to(whole[None, :, None], grid.shape).reshape(-1)
-    scale = (working / step.seconds)[:, None] if runs else np.zeros((grid.size, 1))
+    load, outside = _traffic(profile.planes, plan, found.costs, dies)
+    scale = (found.working / step.seconds)[:, None] if runs else np.zeros((dies, 1))
     uplinks = np.zeros((profile.servers, profile.planes))
-    np.add.at(uplinks, servers, outside * scale)
+    np.add.at(uplinks, placed.dies // profile.dies_per_server, outside * scale)
     traffic = load * scale
+    lost = plan.data - found.alive
     return TrainingRun(
         plan=plan,
         step=step,
         seconds=seconds,
         pace_seconds=step.seconds,
         tokens_per_second=tokens / seconds if runs else 0.0,
-        lost_replicas=plan.data - alive,
-        working=working & runs,
+        lost_replicas=lost,
+        working=found.working & runs,
         port_tx_bytes_per_second=traffic,
         port_rx_bytes_per_second=traffic,
         uplink_tx_bytes_per_second=uplinks,
         uplink_rx_bytes_per_second=uplinks,
-        loads=_loads(plan, step, grid.size) if runs else None,
-        stall=_stall(fabric, placed, up, alive, bool(np.isfinite(step.seconds))),
-        notes=_notes(fabric, placed, costs, plan, up=up, lost=plan.data - alive),
+        loads=_loads(plan, step, dies) if runs else None,
+        stall=_stall(fabric, placed, found.up, found.alive, moves),
+        notes=_notes(fabric, placed, found.costs, plan, up=found.up, lost=lost),
     )
 
 
@@ -94,49 +135,72 @@ def _loads(plan: Plan, step: Step, dies: int) -> DieLoads:
     return DieLoads(*np.repeat(np.array(rows), dies // len(plan.layers), axis=1))
 
 
-def _whole_replicas(healthy: BoolArray, plan: Plan) -> BoolArray:
+def _whole_replicas(healthy: BoolArray, spec: TrainingSpec) -> BoolArray:
     """Return which replicas work: those that share a sequence or the experts with a broken die stop with it."""
     whole: BoolArray = np.logical_and.reduce(healthy, axis=(0, 2))
-    together = max(plan.spec.context, plan.spec.expert)
+    together = max(spec.context, spec.expert)
     return np.repeat(whole.reshape(-1, together).all(axis=1), together)
 
 
 def _traffic(planes: int, plan: Plan, costs: LinkCosts, dies: int) -> tuple[FloatArray, FloatArray]:
-    """Return the bytes per step on each port and, of these, those that leave the server.
-
-    Of exchanges with experts, forward and backward, half are dispatches and half combines: what the die with the
-    hottest experts gets more than others in one it sends more in the other, so sent equals received.
-    """
-    spec, recompute = plan.spec, plan.memory.recompute
-    shares = [kind.share for kind in plan.kinds]
-
-    def of_stages(values: list[float]) -> FloatArray:
-        """Return the sum over a stage's layers, for each die."""
-        sums = [sum(n * value for n, value in zip(counts, values, strict=True)) for counts in plan.counts]
-        return np.repeat(np.array(sums), dies // len(sums))[:, None] * float(plan.micro_batches)
-
-    passes = 2.0 + recompute
-    hottest = spec.expert_imbalance if spec.hot_rank else 1.0
-    copies = [share.exchange_bytes * EXCHANGES_PER_PASS * passes for share in shares]
-    # Keys and values go round forward, and again backward, there with their gradients.
-    turns = [share.context_bytes * (spec.context - 1) * (3.0 + recompute) for share in shares]
-    messages: tuple[tuple[Cost, list[float] | float], ...] = (
-        (costs.tensor, [plan.shard_bytes * share.collectives * passes for share in shares]),
-        (costs.pipeline, plan.micro_batches * plan.handover_bytes),
-        (costs.data, plan.gradient_bytes),
-        (costs.context, turns),
-        (_with_incast(costs, hottest), [sent / spec.expert for sent in copies]),
-        (_of_members(costs, hottest), copies),
-        (costs.expert_data, plan.expert_gradient_bytes),
-    )
+    """Return the bytes per step on each port and, of these, those that leave the server."""
+    shown = shown_costs(costs, plan.spec.expert_imbalance if plan.spec.hot_rank else 1.0)
     load, outside = np.zeros((dies, planes)), np.zeros((dies, planes))
-    for cost, sent in messages:
+    for name, sent in sent_in_step(plan).items():
+        cost = shown[name]
         if isinstance(cost.ports, np.ndarray):
-            each = of_stages(sent) if isinstance(sent, list) else sent
+            each = np.repeat(np.array(sent_by_stage(plan, sent)), dies // len(plan.counts))[:, None]
             load += each * cost.ports
             if isinstance(cost.uplinks, np.ndarray):
                 outside += each * cost.uplinks
     return load, outside
+
+
+def sent_in_step(plan: Plan) -> Mapping[str, Sequence[Number] | Number]:
+    """Return the bytes that a die sends by the pattern of :class:`~supernode_dataplane.link_costs.LinkCosts`.
+
+    A sequence has those of a layer of each kind for one micro-batch; a number is of a step, and alike in all stages.
+    """
+    spec, recompute = plan.spec, plan.memory.recompute
+    shares = [kind.share for kind in plan.kinds]
+    passes = 2.0 + recompute
+    copies = [share.exchange_bytes * EXCHANGES_PER_PASS * passes for share in shares]
+    return {
+        "tensor": [plan.shard_bytes * share.collectives * passes for share in shares],
+        "pipeline": plan.micro_batches * plan.handover_bytes,
+        "data": plan.gradient_bytes,
+        # Keys and values go round forward, and again backward, there with their gradients.
+        "context": [share.context_bytes * (spec.context - 1) * (3.0 + recompute) for share in shares],
+        "expert": [sent / spec.expert for sent in copies],
+        "expert_tensor": copies,
+        "expert_data": plan.expert_gradient_bytes,
+    }
+
+
+def sent_by_stage(plan: Plan, sent: Sequence[Number] | Number) -> list[Number]:
+    """Return what a die of each stage sends in a step, from an entry of :func:`sent_in_step`."""
+    if not isinstance(sent, list):
+        return [sent] * len(plan.counts)
+    sums = (sum(n * value for n, value in zip(counts, sent, strict=True)) for counts in plan.counts)
+    return [each * plan.micro_batches for each in sums]
+
+
+def shown_costs(costs: LinkCosts, hottest: float) -> Mapping[str, Cost]:
+    """Return the costs by pattern, ports as they show a hottest die of ``hottest`` times the mean load.
+
+    Of exchanges with experts, forward and backward, half are dispatches and half combines: what the die with the
+    hottest experts gets more than others in one it sends more in the other, so sent equals received. What a port
+    carries is linear in ``hottest``, up to the size of a group and no further.
+    """
+    return {
+        "tensor": costs.tensor,
+        "pipeline": costs.pipeline,
+        "data": costs.data,
+        "context": costs.context,
+        "expert": _with_incast(costs, hottest),
+        "expert_tensor": _of_members(costs, hottest),
+        "expert_data": costs.expert_data,
+    }
 
 
 def _with_incast(costs: LinkCosts, imbalance: float) -> Cost:

@@ -27,7 +27,7 @@ from supernode_dataplane.deployment_plan import (
     memory_problem,
     pool_capacity,
 )
-from supernode_dataplane.expected_error import NORMAL_90, ROW_CLASSES, constants_of, half_width
+from supernode_dataplane.expected_error import ROW_CLASSES, constants_of, half_width
 from supernode_dataplane.fabric import Fabric, build_fabric, cpu_share
 from supernode_dataplane.hardware import hardware_of
 from supernode_dataplane.inference import inference_point
@@ -39,7 +39,7 @@ from supernode_dataplane.pool_rates import PoolRates, Rates, deployment_rates
 from supernode_dataplane.pool_work import PoolWork
 from supernode_dataplane.power import package_power
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.stacks import Stack, load_stack, stack_figures
+from supernode_dataplane.stacks import Stack, load_stack
 from supernode_dataplane.state import Problem
 
 __all__ = ["NUMBERS", "SweptFigures", "deployment_error_percents", "sweep_deployment", "with_numbers"]
@@ -162,20 +162,8 @@ def deployment_error_percents(deployment: Deployment) -> FloatArray:
 
     stack = load_stack(deployment.plan.stack)
     names = constants_of(stack, training=False, experts=deployment.plan.model.is_moe)
-    centre = rate(stack)
-    usable = np.isfinite(centre) & (centre != 0)
-    variance = np.zeros(centre.shape)
-    for figure in stack_figures(stack.name):
-        before = getattr(stack, figure.name)
-        if not figure.error or not before or figure.name not in names:
-            continue
-        moved = rate(replace(stack, **{figure.name: before + figure.error}))
-        ratio = np.ones(centre.shape)
-        np.divide(moved, centre, out=ratio, where=usable & (moved > 0) & np.isfinite(moved))
-        variance += np.log(ratio) ** 2
-    # Of what depends on no constant only what the form of the model misses is left.
-    missed = half_width(lambda _: 1.0, stack, ROW_CLASSES[deployment.plan.mode], names)
-    return np.where(usable, 100.0 * np.hypot(NORMAL_90 * np.sqrt(variance), missed), 0.0)
+    letter = ROW_CLASSES[deployment.plan.mode]
+    return 100.0 * np.asarray(half_width(rate, stack, letter, names), dtype=np.float64)
 
 
 def _fits(deployment: Deployment, points: int) -> BoolArray:

@@ -19,6 +19,7 @@ from support.scenarios import SMALL_DECODE, changed
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = [name for name in SweptFigures.__slots__ if name not in ("fits", "problems")]
+OF_INFERENCE = [path for path in NUMBERS if path.startswith("inference.")]
 R1 = {"name": "deepseek-r1"}
 DECODE = changed(SMALL_DECODE, inference__speculation={"drafts": 2, "acceptancePercent": [70, 40]})
 COLOCATED: dict[str, Any] = {
@@ -79,14 +80,14 @@ def random_values(path: str, dice: random.Random, count: int) -> list[Any]:
     if "Tokens" in path:
         return [dice.choice(LENGTHS) + dice.randrange(16) for _ in range(count)]
     most = {"inference.load.concurrency": 800, "inference.promptsPerBatch": 8}.get(path, 150)
-    least = 50 if path.endswith("memoryFractionPercent") else known.least
-    return [dice.randint(least, min(known.most, most)) for _ in range(count)]
+    least = 50 if path.endswith("memoryFractionPercent") else int(known.least)
+    return [dice.randint(least, min(int(known.most), most)) for _ in range(count)]
 
 
 def numbers_of(base: dict[str, Any]) -> list[str]:
     """Return the numbers that a base says."""
     found = []
-    for path in (*NUMBERS, "inference.speculation.acceptancePercent"):
+    for path in (*OF_INFERENCE, "inference.speculation.acceptancePercent"):
         node: Any = base
         for part in path.split("."):
             node = node.get(part) if isinstance(node, dict) else None
@@ -178,7 +179,7 @@ def test_layouts_models_and_machines_are_groups_of_their_own() -> None:
     assert [group.points for group in group_points(points, range(12))] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
 
 
-@pytest.mark.parametrize("path", NUMBERS)
+@pytest.mark.parametrize("path", OF_INFERENCE)
 def test_the_bounds_of_a_number_are_those_of_a_scenario(path: str) -> None:
     from supernode_cli.evaluation import parse_scenario
 

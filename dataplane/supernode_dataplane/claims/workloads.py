@@ -273,7 +273,7 @@ def _ratio_error(machine: Profile, here: TrainingSpec, there: TrainingSpec) -> f
         plan = plan_training(profile, spec, machine.dies, moved)
         if isinstance(plan, Problem):
             return float("nan")
-        return 1.0 / training_step(profile, plan, healthy_costs(profile, spec, machine.dies)).seconds
+        return 1.0 / float(training_step(profile, plan, healthy_costs(profile, spec, machine.dies)).seconds)
 
     def ratio(moved: Stack) -> float:
         return rate(machine, here, moved) / rate(before, there, moved)

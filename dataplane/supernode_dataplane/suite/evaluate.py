@@ -218,7 +218,7 @@ def _trained(given: Given, stacks: Stacks, cards: int, batch: int) -> float:
     if isinstance(plan, Problem):
         raise ValueError(plan.message)
     seconds = training_step(profile, plan, healthy_costs(profile, spec, dies)).seconds
-    return batch * spec.sequence_length / seconds / cards
+    return float(batch * spec.sequence_length / seconds / cards)
 
 
 def _training(given: Given, stacks: Stacks) -> Values:
