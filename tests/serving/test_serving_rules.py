@@ -298,18 +298,23 @@ def test_the_steps_for_which_blocks_suffice_are_found_as_by_trying(drafts: bool)
         assert decoders.steps_within(limit, most) == tried
 
 
-def test_counting_members_one_by_one_or_at_once_gives_the_same() -> None:
+@pytest.mark.parametrize("block", [1, 16])
+def test_counting_members_one_by_one_at_once_or_by_who_crosses_gives_the_same(block: int) -> None:
     random = np.random.default_rng(3)
-    counter = EvenCounter(16)
-    for member in range(200):
+    counter, members, now, crossed = EvenCounter(block), [], 0, 0
+    for member in range(400):
+        now += int(random.integers(0, 3)) * int(random.integers(0, 12))
         steps = int(random.integers(1, 900))
-        counter.add(member, int(random.integers(1, 9999)), steps + int(random.integers(0, steps + 1)), steps, 0)
-        if member % 3 == 0:
-            counter.remove(member // 2 if member // 2 in counter._members else member, 0, 0)
-        if counter._last is not None:  # the last answer is kept, and corrected by who comes and goes
-            assert counter.blocks(counter._last[0]) == counter._at_once(counter._last[0])
-        for step in (0, 1, steps // 2):
-            assert counter._one_by_one(step) == counter._at_once(step) == counter.blocks(step)
+        counter.add(member, int(random.integers(1, 9999)), steps + int(random.integers(0, 2 * steps)), steps, -now)
+        members.append(member)
+        if random.random() < 0.8:
+            counter.remove(members.pop(int(random.integers(len(members)))), 0, 0)
+        for ahead in (0, 0, 1, int(random.integers(12)), steps):
+            crossed += counter._from <= now + ahead < counter._until
+            counted = counter.blocks(now + ahead, now)
+            assert counted == counter._one_by_one(now + ahead)
+            assert not members or counted == counter._at_once(now + ahead)
+    assert crossed > 400  # else the way by crossings was hardly asked
 
 
 @pytest.mark.parametrize("chunked", ["unchunked", "chunked"])

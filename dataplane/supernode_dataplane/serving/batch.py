@@ -4,51 +4,63 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
 
-__all__ = ["Chunk", "Run", "WaitingGroup"]
+__all__ = ["Chunk", "Run", "WaitingGroup", "steps_of_all", "work_of"]
 
 
-@dataclass(slots=True)
 class Chunk:
     """Prompt tokens of one request in every step of a run: ``new`` over ``cached`` ones, of ``length`` to be read."""
 
-    request: int
-    new: int
-    cached: int
-    length: int
+    __slots__ = ("cached", "length", "new", "request")
+
+    def __init__(self, request: int, new: int, cached: int) -> None:
+        self.request = request
+        self.new = new
+        self.cached = cached
+        self.length = new + cached
+
+
+def work_of(chunks: list[Chunk]) -> tuple[int, int, int]:
+    """Return the new tokens of a step, its query-key pairs (see ``attention_pairs``), and what these grow by a step."""
+    tokens = pairs = growth = 0
+    for chunk in chunks:
+        new = chunk.new
+        tokens += new
+        pairs += new * chunk.cached + new * (new + 1) // 2
+        growth += new * new
+    return tokens, pairs, growth
+
+
+def steps_of_all(chunks: list[Chunk]) -> int:
+    """Return how many steps chunks take that fill the budget: to before the last one of any prompt, at least one."""
+    return max(min([(chunk.length - chunk.cached - 1) // chunk.new for chunk in chunks]), 1)
 
 
 class WaitingGroup:
-    """A data-parallel group: who waits for it, how many more it admits, and how many decode."""
+    """A data-parallel group: who waits for it, and how many more it admits."""
 
-    __slots__ = ("decoding", "room", "waiting")
+    __slots__ = ("room", "waiting")
 
     def __init__(self, room: int) -> None:
         self.room = room
-        self.decoding = 0
         self.waiting: deque[int] = deque()
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether a request waits and there is a place for it."""
-        return bool(self.waiting) and self.room > 0
 
-
-@dataclass(slots=True)
 class Run:
-    """Steps of alpha + beta i seconds from ``start`` on."""
+    """Steps of alpha + beta i seconds from ``start`` on; an instance has one at a time, and uses it again.
 
-    start: float
-    alpha: float
-    beta: float
-    steps: int
-    decoding: bool
-    chunks: list[Chunk]
-    cuttable: bool
-    """Arrivals may be admitted at the next step."""
-    waiting: bool
-    """A group could have read a prompt when it began, and waits for others."""
+    ``decoding``  sequences take these steps
+    ``chunks``    prompts that they read; without any, arrivals may be admitted at the next step
+    ``waiting``   a group could have read a prompt when it began, and waits for others
+    """
+
+    __slots__ = ("alpha", "beta", "chunks", "decoding", "start", "steps", "waiting")
+
+    def __init__(self) -> None:
+        self.start = self.alpha = self.beta = 0.0
+        self.steps = 0
+        self.decoding = self.waiting = False
+        self.chunks: list[Chunk] = []
 
     def after(self, steps: int) -> float:
         """Return when so many of its steps have been taken."""

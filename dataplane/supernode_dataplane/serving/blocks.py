@@ -4,7 +4,7 @@ A prompt's full prefix blocks are stored once, however many running requests sha
 holds are idle: they stay until their space is needed, least recently used first; the blocks of one prompt are let go
 from its end, so that a prefix outlives what follows it. A prompt's blocks count as stored from its admission on: who is
 admitted after it, even in the same step, shares them. The unit is a piece (see prefixes.py): all of it is held, or some
-of its first blocks are idle.
+of its first blocks are idle. Whoever holds a piece holds all that come before it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class PrefixCache:
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self._sizes = sizes
-        self._holders: dict[int, int] = {}
+        self._holders = [0] * len(sizes)
         self._idle: OrderedDict[int, int] = OrderedDict()  # piece -> its first blocks that are still there
         self.held = 0
         """Blocks that running requests hold, each once."""
@@ -31,49 +31,50 @@ class PrefixCache:
 
     def match(self, pieces: Sequence[int]) -> int:
         """Return how many of a prompt's blocks are there, up to the first that is not."""
-        found = 0
+        holders, sizes, found = self._holders, self._sizes, 0
         for piece in pieces:
-            if piece in self._holders:
-                found += self._sizes[piece]
+            if holders[piece]:
+                found += sizes[piece]
             else:
                 there = self._idle.get(piece, 0)
                 found += there
-                if there < self._sizes[piece]:
+                if there < sizes[piece]:
                     break
         return found
 
     def held_of(self, pieces: Sequence[int]) -> int:
         """Return how many of these blocks are held by running requests: they take no more space."""
-        holders, sizes = self._holders, self._sizes
-        return sum([sizes[piece] for piece in pieces if piece in holders])
+        holders, held = self._holders, 0
+        for piece in pieces:
+            if not holders[piece]:
+                break
+            held += self._sizes[piece]
+        return held
 
     def take(self, pieces: Sequence[int]) -> None:
         """Hold these; what is not there is made."""
         holders, idle = self._holders, self._idle
         for piece in pieces:
-            count = holders.get(piece, 0)
-            if not count:
+            if not holders[piece]:
                 self.held += self._sizes[piece]
                 if piece in idle:
                     self.idle -= idle.pop(piece)
-            holders[piece] = count + 1
+            holders[piece] += 1
 
-    def release(self, pieces: Sequence[int], computed: int) -> None:
-        """Let these go, the last first; of the prompt only the first ``computed`` blocks are there to stay."""
-        holders, idle, sizes = self._holders, self._idle, self._sizes
-        start = sum([sizes[piece] for piece in pieces])
+    def release(self, pieces: Sequence[int], blocks: int, computed: int) -> None:
+        """Let these go, of ``blocks`` in all, the last first; only the first ``computed`` are there to stay."""
+        holders, sizes = self._holders, self._sizes
         for piece in reversed(pieces):
             size = sizes[piece]
-            start -= size
-            count = holders[piece] - 1
-            if count:
-                holders[piece] = count
+            blocks -= size
+            holders[piece] -= 1
+            if holders[piece]:
                 continue
-            del holders[piece]
             self.held -= size
-            there = min(size, computed - start)
+            there = computed - blocks
             if there > 0:
-                idle[piece] = there
+                there = min(there, size)
+                self._idle[piece] = there
                 self.idle += there
 
     def trim(self, room: int) -> None:

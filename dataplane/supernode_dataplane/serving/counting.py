@@ -7,6 +7,7 @@ answers in time of the block size. In general it takes a pass over arrays.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from typing import Final, Protocol
 
 import numpy as np
@@ -27,8 +28,8 @@ class Counter(Protocol):
         """Count it no longer."""
         ...
 
-    def blocks(self, step: int) -> int:
-        """Return the blocks of all members in the step after step number ``step``."""
+    def blocks(self, step: int, now: int) -> int:
+        """Return the blocks of all members in the step after step number ``step``; nobody asks before ``now`` again."""
         ...
 
 
@@ -57,64 +58,75 @@ class UnitCounter:
         self._bins[place] += sign
         self._count += sign
 
-    def blocks(self, step: int) -> int:
-        """Return the blocks of all members in the step after step number ``step``."""
+    def blocks(self, step: int, now: int) -> int:
+        """Return the blocks of all members in the step after step number ``step``; nobody asks before ``now`` again."""
         whole, place = divmod(step, self._block)
         return self._whole + self._count * whole + sum(self._bins[self._block - place :])
 
 
 class EvenCounter:
-    """Any number of tokens a step: one by one where there are few members, else columns of figures.
+    """Any number of tokens a step.
 
-    A member holds floor(((offset + step) tokens + (prompt + block) steps) / (steps block)) blocks: one division of
-    whole numbers below 2**53, so that floats round down to the right one.
+    A member holds floor(((offset + step) tokens + (prompt + block) steps) / (steps block)) blocks. From a step of
+    reference on, all hold what they held there and one more for each step since at which somebody crossed the border
+    of a block. These *crossings* are kept in order, so that the next steps are a matter of looking up a place. Further
+    on, where somebody crosses for the second time, members are counted one by one; where they are many, in columns:
+    one division of whole numbers below 2**53, so that floats round down to the right one.
     """
 
-    __slots__ = ("_block", "_column", "_figures", "_last", "_members", "_order")
+    __slots__ = ("_answer", "_asked", "_base", "_block", "_columns", "_crossings", "_from", "_members", "_until",
+                 "_window")  # fmt: skip
 
     def __init__(self, block_tokens: int) -> None:
         self._block = block_tokens
         self._members: dict[int, tuple[int, int, int, int]] = {}  # offset, tokens, then the constant and the divisor
-        self._figures = np.zeros((4, 64))  # the same in columns
-        self._column: dict[int, int] = {}
-        self._order: list[int] = []  # the member of each column
-        self._last: tuple[int, int] | None = None  # the step asked for last, and the answer
+        # While nobody comes or goes: the same in columns, and the last step that was counted, with its answer.
+        self._columns: np.ndarray | None = None
+        self._asked = self._answer = -1
+        self._crossings: list[int] = []
+        self._base = 0  # blocks of all at the step of reference
+        self._from = 0  # step of reference: crossings answer from here on
+        self._until = 0  # and before this step, at which somebody crosses for the second time
+        self._window = block_tokens  # how many steps that were
 
     def add(self, member: int, prompt: int, tokens: int, steps: int, offset: int) -> None:
         """Count a sequence from now on."""
-        column = len(self._order)
-        if column == self._figures.shape[1]:
-            self._figures = np.concatenate((self._figures, np.zeros_like(self._figures)), axis=1)
         figures = self._members[member] = (offset, tokens, (prompt + self._block) * steps, steps * self._block)
-        self._figures[:, column] = figures
-        self._column[member] = column
-        self._order.append(member)
-        self._correct(figures, 1)
+        self._columns, self._asked = None, -1
+        if self._until > self._from:
+            held, crossing, second = _crossings(figures, self._from)
+            self._base += held
+            insort(self._crossings, crossing)
+            self._until = min(self._until, second)
 
     def remove(self, member: int, prompt: int, offset: int) -> None:
         """Count it no longer."""
         figures = self._members.pop(member)
-        column, last = self._column.pop(member), self._order.pop()
-        if last != member:
-            self._order[column] = last
-            self._column[last] = column
-            self._figures[:, column] = self._figures[:, len(self._order)]
-        self._correct(figures, -1)
+        self._columns, self._asked = None, -1
+        if self._until > self._from:
+            held, crossing, _second = _crossings(figures, self._from)
+            self._base -= held
+            del self._crossings[bisect_left(self._crossings, crossing)]
 
-    def _correct(self, figures: tuple[int, int, int, int], sign: int) -> None:
-        """Keep the last answer true: the next question is often about the same step."""
-        if self._last is not None:
-            step, answer = self._last
-            offset, tokens, constant, divisor = figures
-            self._last = (step, answer + sign * (((offset + step) * tokens + constant) // divisor))
+    def blocks(self, step: int, now: int) -> int:
+        """Return the blocks of all members in the step after step number ``step``; nobody asks before ``now`` again."""
+        if step >= self._until and step < now + self._window and now > self._from:
+            self._refer_to(now)
+        if step < self._until:
+            return self._base + bisect_right(self._crossings, step)
+        if step != self._asked:
+            self._asked = step
+            self._answer = self._one_by_one(step) if len(self._members) <= _FEW else self._at_once(step)
+        return self._answer
 
-    def blocks(self, step: int) -> int:
-        """Return the blocks of all members in the step after step number ``step``."""
-        if self._last is not None and self._last[0] == step:
-            return self._last[1]
-        answer = self._one_by_one(step) if len(self._order) <= _FEW else self._at_once(step)
-        self._last = (step, answer)
-        return answer
+    def _refer_to(self, step: int) -> None:
+        """Make this the step of reference."""
+        found = [_crossings(figures, step) for figures in self._members.values()]
+        self._base = sum([held for held, _crossing, _second in found])
+        self._crossings = sorted([crossing for _held, crossing, _second in found])
+        self._from = step
+        self._until = min([second for _held, _crossing, second in found], default=step + self._block)
+        self._window = self._until - step
 
     def _one_by_one(self, step: int) -> int:
         held = 0
@@ -123,10 +135,20 @@ class EvenCounter:
         return held
 
     def _at_once(self, step: int) -> int:
-        offset, tokens, constant, divisor = self._figures[:, : len(self._order)]
+        if self._columns is None:
+            self._columns = np.array(list(self._members.values()), float).T.copy()
+        offset, tokens, constant, divisor = self._columns
         held = offset + step
         held *= tokens
         held += constant
         held /= divisor
         np.floor(held, out=held)
         return int(held.sum())
+
+
+def _crossings(figures: tuple[int, int, int, int], step: int) -> tuple[int, int, int]:
+    """Return the blocks that a member holds at a step, and the steps at which it first holds one more, and two more."""
+    offset, tokens, constant, divisor = figures
+    held = ((offset + step) * tokens + constant) // divisor
+    missing = (held + 1) * divisor - constant
+    return held, -(-missing // tokens) - offset, -(-(missing + divisor) // tokens) - offset

@@ -21,18 +21,24 @@ _SLACK = 1e-3
 class Decoders:
     """Sequences that decode in lockstep; ``now`` counts the steps that they have taken since the start."""
 
-    __slots__ = ("_block", "_counter", "_ends", "_place", "context", "count", "now", "slope")
+    __slots__ = ("_block", "_counter", "_drafts", "_ends", "_place", "_stale", "context", "count", "most",
+                 "now", "slope")  # fmt: skip
 
     def __init__(self, block_tokens: int, *, drafts: bool) -> None:
         self._block = block_tokens
-        self._counter: Counter = EvenCounter(block_tokens) if drafts else UnitCounter(block_tokens)
+        self._drafts = drafts
+        self._counter: Counter | None = None
+        """There is one from the first question that the bounds do not answer until nobody decodes."""
         self.count = 0
         self.now = 0
         self.context: float = 0
         """Sum of the contexts of the next step, tokens."""
         self.slope: float = 0
         """Tokens that the sum grows by with each step."""
+        self.most: float = 0
+        """Tokens that the blocks of the next step have room for, at most."""
         self._ends: list[tuple[int, int, int]] = []  # (step of completion, order of joining, request)
+        self._stale = 0  # how many of these have left before
         # request -> (order, prompt, tokens, steps, steps done less now)
         self._place: dict[int, tuple[int, int, int, int, int]] = {}
 
@@ -40,23 +46,33 @@ class Decoders:
         """Add a sequence that has taken ``done`` of its ``steps`` for ``tokens`` (its output but for the first)."""
         offset = done - self.now
         self._place[request] = (order, prompt, tokens, steps, offset)
-        self._counter.add(request, prompt, tokens, steps, offset)
+        if self._counter is not None:
+            self._counter.add(request, prompt, tokens, steps, offset)
         self.count += 1
         self.slope += tokens / steps
         self.context += prompt + 1 + done * tokens / steps
+        self.most = self.context + _SLACK + self.count * (self._block - 1)
         heapq.heappush(self._ends, (steps - offset, order, request))
 
     def leave(self, request: int) -> int:
-        """Remove a sequence; return the steps that it has taken."""
+        """Remove a sequence before it is complete; return the steps that it has taken."""
+        self._stale += 1
+        done = self._remove(request)
+        self.most = self.context + _SLACK + self.count * (self._block - 1)
+        return done
+
+    def _remove(self, request: int) -> int:
         _order, prompt, tokens, steps, offset = self._place.pop(request)
         done = offset + self.now
-        self._counter.remove(request, prompt, offset)
         self.count -= 1
         if self.count:
             self.slope -= tokens / steps
             self.context -= prompt + 1 + done * tokens / steps
+            if self._counter is not None:
+                self._counter.remove(request, prompt, offset)
         else:
             self.slope = self.context = 0  # no rounding outlives the batch
+            self._counter = None
         return done
 
     def advance(self, steps: int) -> list[int]:
@@ -66,48 +82,54 @@ class Decoders:
         """
         self.now += steps
         self.context += self.slope * steps
-        complete = []
-        ends, place, now = self._ends, self._place, self.now
+        complete: list[int] = []
+        ends, now = self._ends, self.now
         while ends and ends[0][0] <= now:
             _end, order, request = heapq.heappop(ends)
-            if request in place and place[request][0] == order:
+            if self._stale and not self._is_here(request, order):
+                self._stale -= 1
+            else:
                 complete.append(request)
-                self.leave(request)
+                self._remove(request)
+        self.most = self.context + _SLACK + self.count * (self._block - 1)
         return complete
 
     def until_completion(self) -> int:
         """Return the steps until the next sequence is complete; there must be one."""
-        ends, place = self._ends, self._place
-        while True:
-            end, order, request = ends[0]
-            if request in place and place[request][0] == order:
-                return end - self.now
-            heapq.heappop(ends)  # it was preempted since
+        ends = self._ends
+        while self._stale and not self._is_here(ends[0][2], ends[0][1]):
+            heapq.heappop(ends)
+            self._stale -= 1
+        return ends[0][0] - self.now
+
+    def _is_here(self, request: int, order: int) -> bool:
+        """Say whether it has not been preempted since it joined."""
+        return request in self._place and self._place[request][0] == order
 
     def blocks(self, ahead: int = 0) -> int:
         """Return the KV blocks of the next step, or of the one ``ahead`` steps after it."""
-        return self._counter.blocks(self.now + ahead)
-
-    def at_most(self, ahead: int = 0) -> float:
-        """Return a number that ``blocks(ahead)`` cannot exceed, at once."""
-        context = self.context + self.slope * ahead
-        return (context + _SLACK + self.count * (self._block - 1)) / self._block
+        if self._counter is None:
+            self._counter = EvenCounter(self._block) if self._drafts else UnitCounter(self._block)
+            for request, (_order, prompt, tokens, steps, offset) in self._place.items():
+                self._counter.add(request, prompt, tokens, steps, offset)
+        return self._counter.blocks(self.now + ahead, self.now)
 
     def at_least(self) -> float:
-        """Return a number that ``blocks()`` cannot be below, at once."""
-        return (self.context - _SLACK - self.count) / self._block
+        """Return how many tokens the blocks of the next step have room for, at least."""
+        return self.context - _SLACK - self.count
 
     def steps_within(self, limit: int, steps: int) -> int:
         """Return how many of the next ``steps`` need at most ``limit`` blocks. The first must.
 
         The sum of contexts bounds the blocks from both sides; between the two bounds the answer is found by halving.
         """
-        if steps <= 1 or self.at_most(steps - 1) <= limit or self.blocks(steps - 1) <= limit:
+        last = steps - 1
+        if self.most + self.slope * last <= limit * self._block or last <= 0 or self.blocks(last) <= limit:
             return steps
         spare = limit * self._block - self.context
         low = int((spare - _SLACK - self.count * (self._block - 1)) / self.slope) - 1
         high = int((spare + _SLACK + self.count) / self.slope) + 2
-        low, high = max(low, 0), min(high, steps - 1)  # low fits, high does not
+        low, high = max(low, 0), min(high, last)  # low fits, high does not
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self.blocks(middle) <= limit else (low, middle)

@@ -44,11 +44,12 @@ def simulate_disaggregated(
     check_requests(requests, prefill, requests.inputs, "a prefill instance")
     tokens = np.where(requests.outputs > 1, requests.inputs + requests.outputs - 1, 0)
     check_requests(requests, decode, tokens, "a decode instance")
-    count, prompts = len(requests), requests.inputs.tolist()
-    reading = Jobs(prompts, [0] * count, [0] * count, shared_prefixes(requests, prefill), ready=False)
-    steps = acceptance.steps(requests.outputs, seed).tolist()
-    decoding = Jobs(prompts, (requests.outputs - 1).tolist(), steps, Prefixes.none(count), ready=True)
-    ledger = Ledger.of(count)
+    count, nothing = len(requests), np.zeros_like(requests.outputs)
+    shared = shared_prefixes(requests, prefill)
+    reading = Jobs.of(prefill.engine, requests.inputs, nothing, nothing, shared, ready=False)
+    steps, after_first = acceptance.steps(requests.outputs, seed), requests.outputs - 1
+    decoding = Jobs.of(decode.engine, requests.inputs, after_first, steps, Prefixes.none(count), ready=True)
+    ledger, prompts = Ledger.of(count), decoding.prompt
     stages = [
         Stage.of(group, jobs, ledger, acceptance, requests.prefix_block_tokens)
         for group, jobs in ((prefill, reading), (decode, decoding))
@@ -65,4 +66,4 @@ def simulate_disaggregated(
 
     sent = run_stages(stages, requests, forward)
     groups = [("prefill", prefill, stages[0].meters), ("decode", decode, stages[1].meters)]
-    return build_result(requests, sent, steps, ledger, groups)
+    return build_result(requests, sent, decoding.steps, ledger, groups)

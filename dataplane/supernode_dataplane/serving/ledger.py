@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+
 from supernode_dataplane.serving.prefixes import Prefixes
+from supernode_dataplane.serving.requests import IntArray
+from supernode_dataplane.serving.settings import Engine
 
 __all__ = ["Jobs", "Ledger", "Meter", "RunRow"]
 
@@ -14,32 +18,39 @@ __all__ = ["Jobs", "Ledger", "Meter", "RunRow"]
 class Jobs:
     """The requests as one group of instances sees them, and how far each is; lists, for they are read one by one.
 
+    ``prompt``  tokens
     ``tokens``  output less the first token; 0 where only the prompt is to be read
     ``steps``   decode steps for these; at least 1 if tokens is
     ``shared``  the prompts' full prefix blocks, as pieces
     ``done``    steps taken; -1: not even the prefill
-    ``ready``   the KV of the prompt comes with the request
-    ``order``   number of its admission; 0 while it waits
+    ``order``   number of its last admission
+    ``unread``  tokens to read before it can decode: its prompt and, preempted, what it had emitted; 0: its KV comes
+                with the request
+    ``blocks``  KV blocks that its next admission takes: for what is unread and the next step, or all that it will need
     """
 
     prompt: list[int]
     tokens: list[int]
     steps: list[int]
     shared: Prefixes
-    ready: bool
+    unread: list[int]
+    blocks: list[int]
     done: list[int] = field(init=False)
     order: list[int] = field(init=False)
+
+    @classmethod
+    def of(
+        cls, engine: Engine, inputs: IntArray, tokens: IntArray, steps: IntArray, shared: Prefixes, *, ready: bool
+    ) -> Jobs:
+        """Return requests that have not begun; arrays of shape (requests,). ``ready``: with the prompts' KV."""
+        kept = inputs + (np.minimum(tokens, 1) if engine.reserve == "prompt" else tokens)
+        blocks = (-(-kept // engine.block_tokens)).tolist()
+        unread = (np.zeros_like(inputs) if ready else inputs).tolist()
+        return cls(inputs.tolist(), tokens.tolist(), steps.tolist(), shared, unread, blocks)
 
     def __post_init__(self) -> None:
         self.done = [-1] * len(self.prompt)
         self.order = [0] * len(self.prompt)
-
-    def prefill_tokens(self, request: int) -> int:
-        """Return the tokens to read before it can decode: its prompt and, preempted, what it had emitted."""
-        done = self.done[request]
-        if done < 0:
-            return 0 if self.ready else self.prompt[request]
-        return self.prompt[request] + 1 + done * self.tokens[request] // self.steps[request]
 
 
 @dataclass(slots=True)
@@ -80,9 +91,12 @@ class RunRow(NamedTuple):
 
 @dataclass(slots=True)
 class Meter:
-    """Of one instance: its runs, and the gaps between tokens that are not simply the steps of a run."""
+    """Of one instance: its runs, and the gaps between tokens that are not simply the steps of a run.
 
-    runs: list[tuple[bool, int, int, bool, int, int, float, float, float, float]] = field(default_factory=list)
-    """Rows of RunRow, as plain tuples: there are many."""
-    gaps: list[tuple[float, float, int, int]] = field(default_factory=list)
-    """(first, increment, how many, sequences): that many gaps in arithmetic progression, of so many sequences each."""
+    Rows one after another, in flat lists: as tuples each would be an object that the garbage collector goes through.
+    """
+
+    runs: list[float] = field(default_factory=list)
+    """Rows of RunRow."""
+    gaps: list[float] = field(default_factory=list)
+    """first, increment, how many, sequences: that many gaps in arithmetic progression, of so many sequences each."""

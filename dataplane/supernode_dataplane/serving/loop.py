@@ -68,18 +68,13 @@ def simulate(
     :raises RequestTooLongError: a request needs more KV blocks than an instance has.
     :raises InvalidServingError: the blocks of the prefix cache are not a multiple of the KV blocks.
     """
-    check_requests(requests, group, requests.inputs + requests.outputs - 1, "an instance")
     tokens = requests.outputs - 1
-    jobs = Jobs(
-        requests.inputs.tolist(),
-        tokens.tolist(),
-        acceptance.steps(requests.outputs, seed).tolist(),
-        shared_prefixes(requests, group),
-        ready=False,
-    )
+    check_requests(requests, group, requests.inputs + tokens, "an instance")
+    steps, shared = acceptance.steps(requests.outputs, seed), shared_prefixes(requests, group)
+    jobs = Jobs.of(group.engine, requests.inputs, tokens, steps, shared, ready=False)
     ledger = Ledger.of(len(requests))
     stage = Stage.of(group, jobs, ledger, acceptance, requests.prefix_block_tokens)
-    sent = run_stages([stage], requests, lambda _stage, _request, _now: None)
+    sent = run_stages([stage], requests)
     return build_result(requests, sent, jobs.steps, ledger, [("serve", group, stage.meters)])
 
 
@@ -101,7 +96,7 @@ def shared_prefixes(requests: Requests, group: Group) -> Prefixes:
 
 
 def run_stages(
-    stages: list[Stage], requests: Requests, forward: Callable[[int, int, float], float | None]
+    stages: list[Stage], requests: Requests, forward: Callable[[int, int, float], float | None] | None = None
 ) -> list[float]:
     """Send the requests to the first stage and run until all are complete; return when each was sent.
 
@@ -115,10 +110,11 @@ def run_stages(
 class _Loop:
     """What happens next: the ends of runs, and arrivals."""
 
-    __slots__ = ("_arrivals", "_closed", "_ends", "_first", "_forward", "_instances", "_stages", "_unsent", "sent")
+    __slots__ = ("_closed", "_ends", "_first", "_forward", "_instances", "_later", "_planned", "_stages", "_unsent",
+                 "sent")  # fmt: skip
 
     def __init__(
-        self, stages: list[Stage], requests: Requests, forward: Callable[[int, int, float], float | None]
+        self, stages: list[Stage], requests: Requests, forward: Callable[[int, int, float], float | None] | None
     ) -> None:
         count, clients = len(requests), requests.concurrency
         self._closed = clients is not None
@@ -127,52 +123,66 @@ class _Loop:
         self._forward, self._stages = forward, stages
         self._instances = [instance for stage in stages for instance in stage.instances]
         self._first = (0, len(stages[0].instances))  # number of each stage's first instance
-        # (time, request, stage); sorted, which is a heap. Each heap ends with what never happens.
-        self._arrivals: list[tuple[float, int, int]] = [(self.sent[i], i, 0) for i in range(self._unsent)]
-        self._arrivals.append((NEVER, count, 0))
+        # Arrivals are (time, request, stage): those that are known, the last one first, and a heap of those that come
+        # of completions. Each of the three ends with what never happens.
+        self._planned: list[tuple[float, int, int]] = [(self.sent[i], i, 0) for i in range(self._unsent)]
+        self._planned.append((NEVER, count, 0))
+        self._planned.reverse()
+        self._later: list[tuple[float, int, int]] = [(NEVER, count, 0)]
         self._ends: list[tuple[float, int]] = [(NEVER, 0)]  # (end, instance); some are of runs that were cut since
 
     def run(self) -> None:
         """Go from one point in time to the next until nothing is left."""
-        ends, arrivals = self._ends, self._arrivals
+        ends, planned, later = self._ends, self._planned, self._later
+        free: list[int] = []  # instances that have nothing under way, once all that happens now has happened
+        now = -NEVER
         while True:
-            now = arrivals[0][0] if arrivals[0][0] < ends[0][0] else ends[0][0]
-            if now == NEVER:
+            arrival = planned[-1] if planned[-1] < later[0] else later[0]
+            end = ends[0]
+            time = end[0] if end[0] <= arrival[0] else arrival[0]
+            if free and time > now:
+                self._schedule(free, now)
+                free.clear()
+            elif time == NEVER:
                 return
-            free: list[int] = []
-            while True:
-                if ends[0][0] == now:
-                    self._end(now, free)
-                elif arrivals[0][0] == now:
-                    self._arrive(now, free)
-                else:
-                    break
-            for number in free:
-                instance = self._instances[number]
-                if instance.end == NEVER:
-                    instance.schedule(now)
-                    if instance.end != NEVER:
-                        heapq.heappush(ends, (instance.end, number))
+            elif time == end[0]:
+                now = time
+                self._end(heapq.heappop(ends)[1], now, free)
+            else:
+                now = time
+                self._arrive(heapq.heappop(later) if arrival is later[0] else planned.pop(), free)
 
-    def _end(self, now: float, free: list[int]) -> None:
-        number = heapq.heappop(self._ends)[1]
+    def _schedule(self, free: list[int], now: float) -> None:
+        for number in free:
+            instance = self._instances[number]
+            if instance.end == NEVER:
+                instance.schedule(now)
+                if instance.end != NEVER:
+                    heapq.heappush(self._ends, (instance.end, number))
+
+    def _end(self, number: int, now: float, free: list[int]) -> None:
         instance = self._instances[number]
         if instance.end != now:
             return
         free.append(number)
-        for request in instance.finish():
-            level = 1 if number >= self._first[1] else 0
-            time = self._forward(level, request, now)
+        complete = instance.finish()
+        if self._forward is not None or self._closed:
+            self._follow(complete, 1 if number >= self._first[1] else 0, now)
+
+    def _follow(self, complete: list[int], level: int, now: float) -> None:
+        """Send what comes of completions: the same requests to the next stage, or a client's next request."""
+        for request in complete:
+            time = self._forward(level, request, now) if self._forward is not None else None
             if time is not None:
-                heapq.heappush(self._arrivals, (time, request, level + 1))
+                heapq.heappush(self._later, (time, request, level + 1))
             elif self._closed and self._unsent < len(self.sent):
                 time = max(now, self.sent[self._unsent])
                 self.sent[self._unsent] = time
-                heapq.heappush(self._arrivals, (time, self._unsent, 0))
+                heapq.heappush(self._later, (time, self._unsent, 0))
                 self._unsent += 1
 
-    def _arrive(self, now: float, free: list[int]) -> None:
-        _time, request, level = heapq.heappop(self._arrivals)
+    def _arrive(self, arrival: tuple[float, int, int], free: list[int]) -> None:
+        now, request, level = arrival
         number = self._first[level] + self._stages[level].route()
         instance = self._instances[number]
         before = instance.end

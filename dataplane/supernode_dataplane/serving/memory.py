@@ -17,11 +17,12 @@ __all__ = ["Memory"]
 class Memory:
     """Counts the blocks of admitted sequences; those that grow are counted by ``decoders``."""
 
-    __slots__ = ("_block", "_entry", "_grows", "_jobs", "_room", "_still", "_watermark", "cache", "decoders",
+    __slots__ = ("_block", "_entry", "_grows", "_jobs", "_room", "_shared", "_still", "_watermark", "cache", "decoders",
                  "prefix_tokens", "shared_twice")  # fmt: skip
 
     def __init__(self, engine: Engine, jobs: Jobs, *, prefix_tokens: int, drafts: bool) -> None:
         self._jobs = jobs
+        self._shared = jobs.shared.pieces
         self._block = engine.block_tokens
         self._watermark = engine.watermark_blocks
         self._grows = engine.reserve == "prompt"
@@ -35,41 +36,34 @@ class Memory:
         self.cache = PrefixCache(jobs.shared.sizes)
         self.decoders = Decoders(engine.block_tokens, drafts=drafts)
 
-    def blocks_of(self, request: int, done: int) -> int:
-        """Return the blocks of a sequence in the step after its ``done``-th, or those it reserves."""
-        jobs = self._jobs
-        prompt, tokens = jobs.prompt[request], jobs.tokens[request]
-        if not self._grows or done >= jobs.steps[request]:
-            return -(-(prompt + tokens) // self._block)  # no step reads the last token of an output
-        return -(-(prompt + 1 + done * tokens // jobs.steps[request]) // self._block)
-
-    def admits(self, request: int, done: int, alone: bool) -> bool:
-        """Say whether there are blocks for it; ``alone``, with nothing else admitted, there always are."""
-        if alone:
-            return True
-        need, pieces = self.blocks_of(request, done), self._jobs.shared.pieces[request]
-        room = self._room - self._watermark
+    def admits(self, request: int) -> bool:
+        """Say whether there are blocks for a request beside those that are admitted; alone it always has them."""
+        need, pieces = self._jobs.blocks[request], self._shared[request]
+        room, decoders = self._room - self._watermark, self.decoders
         if not self._grows:
             return need - self._entry * self.cache.held_of(pieces) <= room
-        if need + self.decoders.at_most() <= room:
+        tokens = (room - need) * self._block
+        if decoders.most <= tokens:
             return True
         if pieces:
-            need -= self._entry * self.cache.held_of(pieces)
-        # The bounds first: counting blocks takes ten times as long.
-        if need + self.decoders.at_least() > room:
+            held = self._entry * self.cache.held_of(pieces)
+            need -= held
+            tokens += held * self._block
+        # The bounds first: counting blocks takes longer.
+        if decoders.at_least() > tokens:
             return False
-        return need + self.decoders.at_most() <= room or need + self.decoders.blocks() <= room
+        return decoders.most <= tokens or need + decoders.blocks() <= room
 
-    def take(self, request: int, done: int) -> None:
-        """Hold what a sequence needs before and in the step after its ``done``-th."""
-        pieces = self._jobs.shared.pieces[request]
-        blocks = self._still[request] = self.blocks_of(request, done)
+    def take(self, request: int) -> None:
+        """Hold the blocks that a sequence needs for its prompt and its next step."""
+        blocks = self._still[request] = self._jobs.blocks[request]
         self._room -= blocks
+        pieces, cache = self._shared[request], self.cache
         if pieces:
-            held = self.cache.held
-            self.cache.take(pieces)
-            self._share(self._jobs.shared.blocks[request], self.cache.held - held)
-        if self.cache.idle:
+            held = cache.held
+            cache.take(pieces)
+            self._share(self._jobs.shared.blocks[request], cache.held - held)
+        if cache.idle:
             self.trim()
 
     def grow(self, request: int) -> None:
@@ -79,26 +73,39 @@ class Memory:
 
     def release(self, request: int, computed: int | None = None) -> None:
         """Give back what it holds; of its prompt only the first ``computed`` prefix blocks are there (None: all)."""
-        pieces = self._jobs.shared.pieces[request]
-        self._room += self._still.pop(request, 0)
+        if request in self._still:
+            self._room += self._still.pop(request)
+        pieces = self._shared[request]
         if pieces:
-            held, blocks = self.cache.held, self._jobs.shared.blocks[request]
-            self.cache.release(pieces, blocks if computed is None else computed)
-            self._share(-blocks, self.cache.held - held)
+            cache, blocks = self.cache, self._jobs.shared.blocks[request]
+            held = cache.held
+            cache.release(pieces, blocks, blocks if computed is None else computed)
+            self._share(-blocks, cache.held - held)
+
+    def preempt(self, request: int, done: int) -> None:
+        """Give back what a sequence holds that has taken ``done`` steps; it will read again what it had emitted."""
+        self.release(request)
+        jobs = self._jobs
+        prompt, tokens, steps = jobs.prompt[request], jobs.tokens[request], jobs.steps[request]
+        jobs.done[request] = done
+        jobs.unread[request] = prompt + 1 + done * tokens // steps
+        # Reading it stands for the next step. No step reads the last token of an output.
+        done += 1
+        kept = prompt + 1 + done * tokens // steps if self._grows and done < steps else prompt + tokens
+        jobs.blocks[request] = -(-kept // self._block)
 
     def trim(self, ahead: int = 0) -> None:
         """Forget the idle blocks whose space is needed, now or by the step ``ahead`` steps later."""
-        idle = self.cache.idle
-        if not idle:
-            return
+        cache, decoders, room = self.cache, self.decoders, self._room
         if not self._grows:
-            self.cache.trim(self._room // self._entry)
-        elif self._room - self.decoders.at_most(ahead) < idle * self._entry:
-            self.cache.trim((self._room - self.decoders.blocks(ahead)) // self._entry)
+            cache.trim(room // self._entry)
+        elif decoders.most + decoders.slope * ahead > (room - cache.idle * self._entry) * self._block:
+            cache.trim((room - decoders.blocks(ahead)) // self._entry)
 
     def is_short(self) -> bool:
         """Say whether the next step of the decoders needs more than there is."""
-        return self._grows and self.decoders.at_most() > self._room and self.decoders.blocks() > self._room
+        decoders, room = self.decoders, self._room
+        return decoders.most > room * self._block and self._grows and decoders.blocks() > room
 
     def steps_within(self, steps: int) -> int:
         """Return how many of the next steps the blocks suffice for; they do for the first."""
@@ -106,5 +113,6 @@ class Memory:
 
     def _share(self, by_sequences: int, stored: int) -> None:
         """Count prefix blocks, of which some sequences hold more now, and which of them are stored anew."""
-        self._room += self._entry * (by_sequences - stored)
-        self.shared_twice += (by_sequences - stored) * self.prefix_tokens
+        twice = by_sequences - stored
+        self._room += self._entry * twice
+        self.shared_twice += twice * self.prefix_tokens

@@ -20,6 +20,7 @@ from supernode_dataplane.serving.requests import IntArray, Requests
 __all__ = ["Prefixes", "prefix_pieces"]
 
 _FIELD = "requests.prefixes"
+_SPARSE = 8  # identities up to so many times their count are counted in place
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,38 +51,53 @@ def prefix_pieces(requests: Requests) -> Prefixes:
         bad = int(np.argmax(named < full))
         problem = f"request {bad} names {named[bad]} blocks and its prompt has {full[bad]} full ones"
         raise InvalidServingError(f"{_FIELD}[{bad}]", problem, "name every block of the prompt")
-    counts = full.tolist()
-    rows = (row[:count] for row, count in zip(requests.prefixes, counts, strict=True))
-    total = int(full.sum())
-    identities = np.fromiter(chain.from_iterable(rows), np.int64, total)
+    counts, total = full.tolist(), int(full.sum())
     if not total:
         return Prefixes.none(len(requests))
-    first = np.zeros(total, bool)
+    rows = (row[:count] for row, count in zip(requests.prefixes, counts, strict=True))
+    identities = np.fromiter(chain.from_iterable(rows), np.int64, total)
     starts = np.cumsum(full) - full
+    first = np.zeros(total, bool)
     first[starts[full > 0]] = True
-    known, block, uses = np.unique(identities, return_inverse=True, return_counts=True)
+    block, uses = _counted(identities)
     before = np.where(first, -1, np.roll(block, 1))
-    _check_tree(known, block, before)
+    _check_tree(identities, block, before, len(uses))
     heads = first | (uses[block] != uses[before])
     places = np.flatnonzero(heads)
-    sizes = np.zeros(len(known), np.int64)
-    sizes[block[places]] = np.diff(np.append(places, total))
-    numbers = block[places].tolist()
+    numbers, sizes = _numbered(block[places], np.diff(places, append=total), len(uses))
     ends = np.concatenate(([0], np.cumsum(heads)))[starts + full].tolist()
-    pieces = [numbers[end - count : end] for end, count in zip(ends, _pieces_of(ends), strict=True)]
-    return Prefixes(pieces, counts, sizes.tolist())
+    pieces = [numbers[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return Prefixes(pieces, counts, sizes)
 
 
-def _pieces_of(ends: list[int]) -> list[int]:
-    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+def _counted(identities: IntArray) -> tuple[IntArray, IntArray]:
+    """Return numbers that stand for the identities, and how often each number occurs.
+
+    Identities that are small numbers already, as those of traces are, need no sorting.
+    """
+    if identities.min() >= 0 and identities.max() <= _SPARSE * len(identities):
+        return identities, np.bincount(identities)
+    _known, block, uses = np.unique(identities, return_inverse=True, return_counts=True)
+    return block, uses
 
 
-def _check_tree(known: IntArray, block: IntArray, before: IntArray) -> None:
+def _numbered(heads: IntArray, lengths: IntArray, numbers: int) -> tuple[list[int], list[int]]:
+    """Return the pieces that begin with these blocks, numbered from 0 on, and the blocks of each piece."""
+    piece = np.zeros(numbers, np.int64)
+    piece[heads] = 1
+    piece = np.cumsum(piece) - 1
+    found = piece[heads]
+    sizes = np.zeros(int(piece[-1]) + 1, np.int64)
+    sizes[found] = lengths
+    return found.tolist(), sizes.tolist()
+
+
+def _check_tree(identities: IntArray, block: IntArray, before: IntArray, numbers: int) -> None:
     """Check that each block always follows the same one."""
-    usual = np.empty(len(known), np.int64)
+    usual = np.empty(numbers, np.int64)
     usual[block] = before
     wrong = np.flatnonzero(usual[block] != before)
     if len(wrong):
-        problem = f"block {known[block[wrong[0]]]} does not always follow the same block"
+        problem = f"block {identities[wrong[0]]} does not always follow the same block"
         remedy = "an identity must stand for the whole prompt up to its block (hash each block with the hash before it)"
         raise InvalidServingError(_FIELD, problem, remedy)

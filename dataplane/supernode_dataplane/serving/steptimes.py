@@ -11,7 +11,7 @@ __all__ = ["StepTimes"]
 
 
 class StepTimes:
-    """What steps of one group of instances cost.
+    """What steps of one group of instances cost: the answers of ``StepModel``.
 
     :raises ServingError: a step takes no time, or a slope is negative: the model is wrong, not the load.
     """
@@ -24,30 +24,37 @@ class StepTimes:
         self._prefill: dict[int, tuple[float, float]] = {}
         self._mixed: dict[tuple[int, int], tuple[float, float, float]] = {}
 
-    def coefficients(self, batch: int, tokens: int) -> tuple[float, float, float]:
-        """Return (fixed seconds, seconds per context token, seconds per pair) of a step; one of the two is above 0."""
-        if tokens == 0:
-            found = self._decode.get(batch)
-            if found is None:
-                found = self._decode[batch] = self._model.decode(batch)
-                _check(f"decode({batch})", *found)
-            return (*found, 0.0)
-        if batch == 0:
-            found = self._prefill.get(tokens)
-            if found is None:
-                found = self._prefill[tokens] = self._model.prefill(tokens)
-                _check(f"prefill({tokens})", *found)
-            return found[0], 0.0, found[1]
-        both = self._mixed.get((batch, tokens))
-        if both is None:
-            both = self._mixed[batch, tokens] = self._model.mixed(batch, tokens)
-            _check(f"mixed({batch}, {tokens})", *both)
-        return both
+    def decode(self, batch: int) -> tuple[float, float]:
+        """Return (fixed seconds, seconds per context token) of a step that only decodes."""
+        found = self._decode.get(batch)
+        if found is None:
+            found = self._decode[batch] = self._model.decode(batch)
+            _check(found, "decode", batch)
+        return found
+
+    def prefill(self, tokens: int) -> tuple[float, float]:
+        """Return (fixed seconds, seconds per pair) of a step that only reads prompts."""
+        found = self._prefill.get(tokens)
+        if found is None:
+            found = self._prefill[tokens] = self._model.prefill(tokens)
+            _check(found, "prefill", tokens)
+        return found
+
+    def mixed(self, batch: int, tokens: int) -> tuple[float, float, float]:
+        """Return (fixed seconds, seconds per context token, seconds per pair) of a step of both."""
+        found = self._mixed.get((batch, tokens))
+        if found is None:
+            found = self._mixed[batch, tokens] = self._model.mixed(batch, tokens)
+            _check(found, "mixed", batch, tokens)
+        return found
 
 
-def _check(what: str, fixed: float, *slopes: float) -> None:
-    if not (math.isfinite(fixed) and fixed > 0 and all(math.isfinite(slope) and slope >= 0 for slope in slopes)):
-        answer = ", ".join(f"{value:g}" for value in (fixed, *slopes))
-        raise ServingError(
-            f"step model: {what} answers ({answer}); a step takes more than 0 s and no slope is negative"
-        )
+def _check(answer: tuple[float, ...], what: str, *asked: int) -> None:
+    # No comparison with nan holds.
+    if 0 < answer[0] < math.inf and 0 <= answer[1] < math.inf and 0 <= answer[-1] < math.inf:
+        return
+    said = ", ".join(f"{value:g}" for value in answer)
+    raise ServingError(
+        f"step model: {what}({', '.join(map(str, asked))}) answers ({said}); "
+        "a step takes more than 0 s and no slope is negative"
+    )
