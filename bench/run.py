@@ -34,7 +34,7 @@ def groups(rest_seconds: int) -> dict[str, Callable[[], Iterator[Row]]]:
 
         return measure
 
-    names = ("processes", "dataplane", "sweep", "serving", "superclusters", "cabinet", "rivals", "cluster")
+    names = ("processes", "dataplane", "sweep", "serving", "superclusters", "cabinet", "operator", "rivals", "cluster")
     return {name: module(name) for name in names}
 
 
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--rest", type=int, default=600, help="seconds to watch the cluster at rest (default 600)")
     parser.add_argument("--write", type=Path, help="write the page here")
     arguments = parser.parse_args()
-    slow = ("rivals", "cluster") if arguments.quick else ()
+    slow = ("operator", "rivals", "cluster") if arguments.quick else ()
     wanted = arguments.only or [name for name in known if name not in slow]
     found: dict[str, list[Row]] = {}
     for name, measure in groups(arguments.rest).items():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from supernode_api.names import NODE_LABEL, SUPERNODE_LABEL
-from supernode_operator.domain.objects import Object, labels, owner
+from supernode_operator.domain.accept import Rejection, parse_super_node
+from supernode_operator.domain.objects import Object, labels, owner, selects
 from supernode_operator.engine.kinds import (
     COMPUTE_NODE,
     JOB,
@@ -67,9 +68,8 @@ class Dispatcher:
             for other in self._store.list(SUPER_NODE):
                 yield SUPER_NODE.key(other)
             yield from self._workloads(key.name)
-            for compute_node in self._store.list(COMPUTE_NODE):
-                if compute_node["spec"].get("superNode") == key.name:
-                    yield COMPUTE_NODE.key(compute_node)
+            for compute_node in self._store.find(COMPUTE_NODE, "superNode", key.name):
+                yield COMPUTE_NODE.key(compute_node)
 
     def _of_compute_node(self, key: Key, old: Object | None, new: Object | None) -> Iterator[Key]:
         super_node = str((new or old or {}).get("spec", {}).get("superNode", ""))
@@ -92,17 +92,19 @@ class Dispatcher:
                 yield WORKLOAD.key(other)
 
     def _of_node(self, old: Object | None, new: Object | None) -> Iterator[Key]:
+        states = [labels(node) for node in (old, new) if node is not None]
         for super_node in self._store.list(SUPER_NODE):
-            yield SUPER_NODE.key(super_node)
-        node = new or old or {"metadata": {}}
-        mine = {labels(node).get(NODE_LABEL), labels(old or node).get(NODE_LABEL)} - {None}
-        for super_node_name in mine:
-            yield from self._workloads(str(super_node_name))
-        if new is None or mine:
-            for compute_node in self._store.list(COMPUTE_NODE):
-                on_it = compute_node["spec"].get("nodeName") == node["metadata"].get("name")
-                if on_it and compute_node["metadata"].get("deletionTimestamp"):
-                    yield COMPUTE_NODE.key(compute_node)
+            if any(_may_use(super_node, state) for state in states):
+                yield SUPER_NODE.key(super_node)
+        mine = {state[NODE_LABEL] for state in states if NODE_LABEL in state}
+        for super_node_name in sorted(mine):
+            yield Key(SUPER_NODE.name, "", super_node_name)
+            yield from self._workloads(super_node_name)
+        here = str((new or old or {"metadata": {}})["metadata"].get("name"))
+        for compute_node in self._store.find(COMPUTE_NODE, "nodeName", here):
+            yield Key(SUPER_NODE.name, "", str(compute_node["spec"].get("superNode")))
+            if compute_node["metadata"].get("deletionTimestamp") and (new is None or mine):
+                yield COMPUTE_NODE.key(compute_node)
 
     def _of_pod(self, key: Key, old: Object | None, new: Object | None) -> Iterator[Key]:
         for workload in self._store.list(WORKLOAD, key.namespace):
@@ -117,9 +119,14 @@ class Dispatcher:
                 yield Key(SUPER_NODE.name, "", super_node)
 
     def _workloads(self, super_node: str) -> Iterator[Key]:
-        for workload in self._store.list(WORKLOAD):
-            if workload["spec"].get("superNode") == super_node:
-                yield WORKLOAD.key(workload)
+        for workload in self._store.find(WORKLOAD, "superNode", super_node):
+            yield WORKLOAD.key(workload)
+
+
+def _may_use(super_node: Object, node_labels: Mapping[str, str]) -> bool:
+    """Whether a SuperNode chooses nodes with these labels; one that cannot be read is looked at in any case."""
+    parsed = parse_super_node(super_node)
+    return isinstance(parsed, Rejection) or selects(parsed.spec.nodes.selector, node_labels)
 
 
 def _beyond_status(obj: Object) -> tuple[Any, ...]:

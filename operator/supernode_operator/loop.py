@@ -60,6 +60,9 @@ class Loop:
                 if gone:
                     self._ctx.status_written.pop(key, None)
                 self._queue.done(key, gone=gone)
+            # A look that has nothing to write never waits, and a full queue neither: without this the others, the
+            # lease's renewal among them, would get no turn.
+            await asyncio.sleep(0)
 
     async def _reconcile(self, key: Key) -> None:
         started = time.perf_counter()

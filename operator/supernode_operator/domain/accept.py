@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -23,8 +25,24 @@ class Rejection:
     message: str
 
 
+_PARSED: Final[OrderedDict[int, tuple[Object, SuperNode | Rejection]]] = OrderedDict()
+"""What was read last, by identity: objects of the cache do not change, and each SuperNode looks at all older ones."""
+_REMEMBERED: Final = 1024
+
+
 def parse_super_node(raw: Object) -> SuperNode | Rejection:
     """Read a SuperNode; the CRD refuses most of what is wrong, an older CRD may not have."""
+    before, parsed = _PARSED.get(id(raw), (None, None))
+    if before is raw and parsed is not None:
+        return parsed
+    parsed = _parse_super_node(raw)
+    _PARSED[id(raw)] = (raw, parsed)
+    while len(_PARSED) > _REMEMBERED:
+        _PARSED.popitem(last=False)
+    return parsed
+
+
+def _parse_super_node(raw: Object) -> SuperNode | Rejection:
     try:
         return SuperNode.model_validate({"metadata": raw["metadata"], "spec": raw.get("spec")})
     except ValidationError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from supernode_api import SuperNode
 from supernode_api.conditions import Reason
 from supernode_api.names import NODE_LABEL
 from supernode_operator.domain.accept import Rejection, parse_super_node, reject_super_node
@@ -23,7 +24,7 @@ from supernode_operator.domain.objects import (
     selects,
 )
 
-__all__ = ["NodeChoice", "Refusal", "choose_nodes", "find_lockout", "resources_gone"]
+__all__ = ["NodeChoice", "Refusal", "choose_nodes", "find_lockout", "resources_gone", "wanted_nodes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +44,26 @@ class NodeChoice:
     refused: tuple[Refusal, ...] = ()
 
 
+def wanted_nodes(super_node: Object, nodes: Iterable[Object]) -> list[Object]:
+    """Return the nodes that a SuperNode's selector matches, without those that are being deleted."""
+    parsed = parse_super_node(super_node)
+    if isinstance(parsed, Rejection):
+        return []
+    return [node for node in nodes if not is_deleting(node) and selects(parsed.spec.nodes.selector, labels(node))]
+
+
 def choose_nodes(
     super_node: Object, everyone: Iterable[Object], nodes: Iterable[Object], compute_nodes: Iterable[Object]
 ) -> NodeChoice:
-    """Choose among all nodes; ``compute_nodes`` are those of all SuperNodes (a node is taken while one is on it)."""
+    """Choose among nodes; ``compute_nodes`` are those on them, of all SuperNodes (a node is taken while one is there).
+
+    ``everyone`` are all SuperNodes.
+    """
     parsed = parse_super_node(super_node)
     if isinstance(parsed, Rejection):
         return NodeChoice(())
-    everyone = list(everyone)
-    elders = [
-        (name(sn), other)
-        for sn in sorted(everyone, key=age_key)
-        if age_key(sn) < age_key(super_node)
-        and not is_deleting(sn)
-        and reject_super_node(sn, everyone) is None
-        and not isinstance(other := parse_super_node(sn), Rejection)
-    ]
+    everyone, wanted = list(everyone), wanted_nodes(super_node, nodes)
+    elders = _elders(super_node, everyone, wanted)
     tenants: dict[str, str] = {}
     for compute_node in compute_nodes:
         spec = compute_node.get("spec") or {}
@@ -68,9 +73,7 @@ def choose_nodes(
     usable: list[Object] = []
     refused: list[Refusal] = []
     resources = (parsed.spec.resources.npu, parsed.spec.resources.bus_link)
-    for node in nodes:
-        if is_deleting(node) or not selects(parsed.spec.nodes.selector, labels(node)):
-            continue
+    for node in wanted:
         elder = next((n for n, other in elders if selects(other.spec.nodes.selector, labels(node))), None)
         label = labels(node).get(NODE_LABEL)
         holder = tenants.get(name(node)) or (label if label != name(super_node) and label in known else None)
@@ -81,6 +84,22 @@ def choose_nodes(
             refused.append(refusal)
     usable.sort(key=lambda node: (not node_is_ready(node), name(node)))
     return NodeChoice(tuple(name(node) for node in usable), tuple(sorted(refused, key=lambda r: r.node)))
+
+
+def _elders(super_node: Object, everyone: list[Object], nodes: list[Object]) -> list[tuple[str, SuperNode]]:
+    """Return the older SuperNodes, oldest first, that some of these nodes belong to."""
+    found = []
+    for other in sorted(everyone, key=age_key):
+        if age_key(other) >= age_key(super_node):
+            break
+        parsed = parse_super_node(other)
+        if is_deleting(other) or isinstance(parsed, Rejection):
+            continue
+        # What is cheap first: whether it may be at all is a look at all the others.
+        wants_any = any(selects(parsed.spec.nodes.selector, labels(node)) for node in nodes)
+        if wants_any and reject_super_node(other, everyone) is None:
+            found.append((name(other), parsed))
+    return found
 
 
 def find_lockout(choice: NodeChoice, compute_nodes: Iterable[Object]) -> Refusal | None:

@@ -6,11 +6,11 @@ that arrives later is ignored (resource versions of one cluster are ordered inte
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from supernode_operator.engine.kinds import Key, Kind
+from supernode_operator.engine.kinds import COMPUTE_NODE, WORKLOAD, Key, Kind
 from supernode_operator.engine.trim import trim, without_version
 
 __all__ = ["Change", "Store", "version_of"]
@@ -20,6 +20,11 @@ Change = Callable[[Kind, Key, Object | None, Object | None], None]
 """Called with the old and the new state; new is None when the object is gone."""
 
 _TOMBSTONES: Final = 20_000
+_INDEXED: Final[Mapping[str, tuple[str, ...]]] = {
+    COMPUTE_NODE.name: ("superNode", "nodeName"),
+    WORKLOAD.name: ("superNode",),
+}
+"""Fields of specs by which objects are found: with 100 SuperNodes nobody goes through all 4,800 servers for his 48."""
 
 
 def version_of(obj: Mapping[str, Any]) -> int:
@@ -33,6 +38,7 @@ class Store:
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[str, dict[str, Object]]] = {}
+        self._index: defaultdict[tuple[str, str, str], set[tuple[str, str]]] = defaultdict(set)
         self._dead: OrderedDict[str, None] = OrderedDict()
         self._listeners: list[Change] = []
 
@@ -43,6 +49,17 @@ class Store:
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
         """Return one object, or None."""
         return self._objects.get(kind.name, {}).get(namespace, {}).get(name)
+
+    def find(self, kind: Kind, field: str, value: str) -> list[Object]:
+        """Return the objects whose ``spec.field`` is ``value``, sorted by namespace and name; for some fields only.
+
+        :raises ValueError: there is no index of this field.
+        """
+        if field not in _INDEXED.get(kind.name, ()):
+            raise ValueError(f"there is no index of {kind.name} by spec.{field}")
+        spaces = self._objects.get(kind.name, {})
+        found = self._index.get((kind.name, field, value), ())
+        return [spaces[namespace][name] for namespace, name in sorted(found)]
 
     def list(self, kind: Kind, namespace: str | None = None) -> list[Object]:
         """Return all objects of a kind, or those of one namespace, sorted by namespace and name."""
@@ -66,6 +83,7 @@ class Store:
             return False
         new = trim(kind.name, raw)
         space[key.name] = new
+        self._reindex(kind, key, old, new)
         if old is not None and without_version(old) == without_version(new):
             return False
         if old is not None and old["metadata"].get("uid") != uid:
@@ -84,6 +102,7 @@ class Store:
         if old is None or (uid and old["metadata"].get("uid") not in ("", uid)):
             return False
         del space[key.name]
+        self._reindex(kind, key, old, None)
         self._notify(kind, key, old, None)
         return True
 
@@ -99,6 +118,19 @@ class Store:
                 stale += 1
         return gone, stale
 
+    def _reindex(self, kind: Kind, key: Key, old: Object | None, new: Object | None) -> None:
+        for field in _INDEXED.get(kind.name, ()):
+            before, after = _field(old, field), _field(new, field)
+            if before == after:
+                continue
+            if before is not None:
+                entry = (kind.name, field, before)
+                self._index[entry].discard((key.namespace, key.name))
+                if not self._index[entry]:
+                    del self._index[entry]
+            if after is not None:
+                self._index[kind.name, field, after].add((key.namespace, key.name))
+
     def _bury(self, obj: Mapping[str, Any]) -> None:
         """Remember a dead uid, so that a late answer or event does not raise the object again."""
         self._dead[obj["metadata"].get("uid", "")] = None
@@ -108,3 +140,8 @@ class Store:
     def _notify(self, kind: Kind, key: Key, old: Object | None, new: Object | None) -> None:
         for listener in self._listeners:
             listener(kind, key, old, new)
+
+
+def _field(obj: Object | None, field: str) -> str | None:
+    value = ((obj or {}).get("spec") or {}).get(field)
+    return None if value is None else str(value)

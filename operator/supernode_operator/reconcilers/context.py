@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -57,7 +57,11 @@ class Context:
 
     def compute_nodes(self, super_node: str) -> list[Object]:
         """The ComputeNodes of a SuperNode, in order."""
-        return [cn for cn in self.store.list(COMPUTE_NODE) if (cn.get("spec") or {}).get("superNode") == super_node]
+        return self.store.find(COMPUTE_NODE, "superNode", super_node)
+
+    def compute_nodes_on(self, nodes: Iterable[Object]) -> list[Object]:
+        """The ComputeNodes on some Kubernetes nodes, of all SuperNodes."""
+        return [cn for node in nodes for cn in self.store.find(COMPUTE_NODE, "nodeName", name(node))]
 
     def nodes(self) -> Mapping[str, Object]:
         """All Kubernetes nodes by name."""
@@ -65,7 +69,7 @@ class Context:
 
     def workloads(self, super_node: str) -> list[Object]:
         """The workloads of a SuperNode."""
-        return [w for w in self.store.list(WORKLOAD) if (w.get("spec") or {}).get("superNode") == super_node]
+        return self.store.find(WORKLOAD, "superNode", super_node)
 
     def find_pod(self, namespace: str, pod: str) -> Object | None:
         """Return a pod, or None."""

@@ -21,7 +21,7 @@ from supernode_api.supernode import Placement, SuperNodeStatus
 from supernode_dataplane.profile import Profile, load_profile
 from supernode_operator.domain.accept import Rejection, parse_super_node, reject_super_node
 from supernode_operator.domain.compute_nodes import build_compute_node, node_name, server_index
-from supernode_operator.domain.nodes import NodeChoice, choose_nodes, find_lockout
+from supernode_operator.domain.nodes import NodeChoice, choose_nodes, find_lockout, wanted_nodes
 from supernode_operator.domain.objects import Object, is_deleting, name, subsumes, uid
 from supernode_operator.domain.placing import plan_dedicated, plan_packed
 from supernode_operator.domain.supernode_status import build_rejected_status
@@ -55,7 +55,8 @@ async def reconcile_super_node(ctx: Context, key: Key) -> None:
         return
     raw = await _hold(ctx, raw)
     profile = load_profile(parsed.spec.profile)
-    choice = choose_nodes(raw, ctx.super_nodes(), ctx.nodes().values(), ctx.store.list(COMPUTE_NODE))
+    wanted = wanted_nodes(raw, ctx.nodes().values())
+    choice = choose_nodes(raw, ctx.super_nodes(), wanted, ctx.compute_nodes_on(wanted))
     plan = _plan(ctx, parsed, profile, choice)
     log.debug(
         "plan", object=str(key), generation=raw["metadata"].get("generation"), nodes=choice.usable, placed=len(plan)
