@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from supernode_api.common import ApiModel, Rule
+from supernode_api.base import ApiModel, Rule
 
 __all__ = [
     "ActivationFormat",

@@ -18,6 +18,7 @@ from supernode_api.common import (
     PrinterColumn,
     Rule,
 )
+from supernode_api.detail import Detail
 from supernode_api.names import DEFAULT_BUS_LINK_RESOURCE, DEFAULT_NPU_RESOURCE
 
 __all__ = [
@@ -49,14 +50,6 @@ class Placement(StrEnum):
 
     PACKED = "Packed"
     DEDICATED = "Dedicated"
-
-
-class Detail(StrEnum):
-    """Finest level of telemetry."""
-
-    DEVICE = "Device"
-    NODE = "Node"
-    SUPER_NODE = "SuperNode"
 
 
 class CabinetsPerPod(IntEnum):

@@ -21,6 +21,7 @@ from supernode_api.common import (
     Timestamp,
 )
 from supernode_api.inference import Inference
+from supernode_api.training import MAX_CONFIG_CHARACTERS, Parallelism, Training
 
 __all__ = [
     "MAX_RANK",
@@ -42,7 +43,6 @@ __all__ = [
     "WorkloadStatus",
 ]
 
-MAX_CONFIG_CHARACTERS = 16384
 MAX_RANKS: Final = 1024
 """Pods of one workload."""
 MAX_RANK: Final = 65535
@@ -78,44 +78,6 @@ class ModelRef(ApiModel):
     config: Annotated[str, StringConstraints(min_length=2, max_length=MAX_CONFIG_CHARACTERS)] | None = Field(
         default=None, description="Hugging Face style config.json as a JSON string."
     )
-
-
-class Parallelism(ApiModel):
-    """How the model is split over dies: tensor x pipeline x data = dies; experts are spread over data."""
-
-    cel_rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "!has(self.data) || self.data % self.expert == 0",
-            "expert must divide data: so many data parallel replicas share the experts",
-            field_path=".expert",
-        ),
-    )
-    tensor: int = Field(default=1, ge=1, le=4096, description="Tensor parallel degree.")
-    pipeline: int = Field(default=1, ge=1, le=4096, description="Pipeline stages.")
-    virtual_pipeline: int = Field(default=1, ge=1, le=256, description="Interleaved chunks of layers for each stage.")
-    data: int | None = Field(
-        default=None, ge=1, le=65536, description="Data parallel degree; absent: dies / (tensor x pipeline)."
-    )
-    expert: int = Field(
-        default=1,
-        ge=1,
-        le=4096,
-        description="Expert parallel degree: consecutive data parallel replicas that share a model's routed experts.",
-    )
-
-
-class Training(ApiModel):
-    """A training run; endless without tokens and steps."""
-
-    cel_rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("!(has(self.tokens) && has(self.steps))", "training takes tokens or steps, not both", field_path=".steps"),
-    )
-    sequence_length: int = Field(ge=1, le=16777216, description="Tokens of one sample.")
-    global_batch_size: int = Field(ge=1, le=1048576, description="Samples of one optimizer step.")
-    micro_batch_size: int = Field(default=1, ge=1, le=4096, description="Samples of one micro-batch.")
-    parallelism: Parallelism = Field(default_factory=Parallelism, description="How the model is split.")
-    tokens: int | None = Field(default=None, ge=1, le=9007199254740991, description="Complete after so many tokens.")
-    steps: int | None = Field(default=None, ge=1, le=9007199254740991, description="Complete after so many steps.")
 
 
 class ManagedPods(ApiModel):

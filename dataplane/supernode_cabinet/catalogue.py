@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from supernode_api.supernode import Detail
+from supernode_api.detail import Detail
 from supernode_cabinet.histograms import HISTOGRAMS
 from supernode_cabinet.metric import SCOPES_OF_DETAIL, Instrument, Read, Row, Scope
 from supernode_cabinet.optical_rows import MODULE_ROWS

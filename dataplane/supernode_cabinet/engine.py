@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from supernode_api.supernode import Detail
+from supernode_api.detail import Detail
 from supernode_cabinet.holders import plan_fault_codes, plan_holders
 from supernode_cabinet.settings import Settings
 from supernode_cabinet.shard import plan_shard

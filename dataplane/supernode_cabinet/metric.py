@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from numpy.typing import NDArray
 
-from supernode_api.supernode import Detail
+from supernode_api.detail import Detail
 from supernode_cabinet.snapshot import Snapshot
 
 __all__ = ["SCOPES_OF_DETAIL", "Instrument", "Read", "Row", "Scope", "Values"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from supernode_api.supernode import Detail
+from supernode_api.detail import Detail
 from supernode_cabinet.holders import FaultCodes, Holder
 from supernode_cabinet.shard import Shard
 from supernode_dataplane.optics import optics_of

@@ -1,9 +1,8 @@
 """What a model is made of, as values, and the arithmetic on them: parameters, FLOPs and bytes of attention and blocks.
 
 An architecture is a sequence of groups of equal layers, each an attention and a feed-forward block; embeddings, output
-head, and layers for multi-token prediction beside them. What runs on which machine, and how fast, is not known here.
-Sizes are counts of numbers (values, parameters), never bytes; FLOPs count a multiplication and an addition as two.
-Methods that take a context (tokens in the sequence) take a float or an array of them and return the same.
+head, and layers for multi-token prediction beside them. It knows no machine. Sizes are counts of numbers, never bytes;
+FLOPs count a multiplication and an addition as two. A context (tokens in the sequence) is a float or an array of them.
 
     attention core   full 2 n c (d_qk + d_v), latent absorbed 2 n c (2 r + d_rope), linear 6 n d_k d_v, per query token
     cached           full n_kv (d_qk + d_v), latent r + d_rope, linear a state that does not grow
@@ -12,11 +11,12 @@ Methods that take a context (tokens in the sequence) take a float or an array of
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from supernode_dataplane.records import dataclass, field
 
 __all__ = ["Architecture", "Attention", "FeedForward", "LayerGroup"]
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.resources import files
 from typing import Any, Final
 
 from supernode_dataplane.layout import check_layout
 from supernode_dataplane.machine import PartInput, RankInput, TrainingSpec, WorkloadInput
+from supernode_dataplane.packaged import read_data
 from supernode_dataplane.profile import Profile, load_profile
 from supernode_dataplane.solving import solve
 from supernode_dataplane.spec import parse_training
@@ -34,10 +34,7 @@ BASELINE_PROFILE: Final = "atlas-a2-cluster"
 
 def baseline_scenario() -> dict[str, Any]:
     """Return the frozen scenario: machine, model, stack and training as in a scenario file."""
-    import yaml  # late: only who asks for the file pays for the reader
-
-    text = files("supernode_dataplane").joinpath("data", "scenarios", "baseline.yaml").read_text(encoding="utf-8")
-    scenario: dict[str, Any] = yaml.safe_load(text)
+    scenario: dict[str, Any] = read_data("scenarios", "baseline.yaml")
     return scenario
 
 

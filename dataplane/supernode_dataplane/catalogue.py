@@ -6,38 +6,44 @@ Names are those of the Hugging Face repositories in lower case and without the o
 
 from __future__ import annotations
 
+import re
 from functools import cache, lru_cache
-from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.errors import ModelNotFoundError
 from supernode_dataplane.model_config import model_from_config, parse_config
+from supernode_dataplane.packaged import data_text, parse_data
 
 __all__ = ["Architecture", "load_model", "model_from_config", "model_names", "model_source", "parse_config"]
+
+_NAME: Final = re.compile(r"^  (\S+):\n", re.MULTILINE)
+"""The line that begins a model in the file: the names are the keys of the one mapping there, two spaces in."""
 
 
 def model_names() -> tuple[str, ...]:
     """Return the names in the catalogue, sorted."""
-    return tuple(sorted(_catalogue()))
+    return tuple(sorted(_entries()))
 
 
 @lru_cache(maxsize=256)
 def load_model(name: str) -> Architecture:
     """Return a model of the catalogue by a name that it is known by; ModelNotFoundError lists near ones."""
     known = _find(name)
-    return model_from_config(_catalogue()[known]["config"], known)
+    return model_from_config(_entry(known)["config"], known)
 
 
 def model_source(name: str) -> str:
     """Return where the figures of a model of the catalogue come from."""
-    return str(_catalogue()[_find(name)]["source"])
+    return str(_entry(_find(name))["source"])
 
 
 def _find(name: str) -> str:
+    if name in _entries():
+        return name
     found = _aliases().get(name.lower())
     if found is None:
-        raise ModelNotFoundError(name, _catalogue())
+        raise ModelNotFoundError(name, _entries())
     return found
 
 
@@ -45,17 +51,21 @@ def _find(name: str) -> str:
 def _aliases() -> dict[str, str]:
     """Return name in lower case -> name in the catalogue."""
     known = {}
-    for name, entry in _catalogue().items():
+    for name in _entries():
+        entry = _entry(name)
         for other in (name, entry["repository"], *entry.get("aliases", ())):
             known[other.lower()] = name
     return known
 
 
 @cache
-def _catalogue() -> dict[str, dict[str, Any]]:
-    import yaml  # late: only the first use of the catalogue pays for it
+def _entry(name: str) -> dict[str, Any]:
+    entry: dict[str, Any] = parse_data(_entries()[name])
+    return entry
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = files("supernode_dataplane").joinpath("data", "models.yaml").read_text(encoding="utf-8")
-    models: dict[str, dict[str, Any]] = yaml.load(text, Loader=loader)["models"]  # noqa: S506 - a safe loader
-    return models
+
+@cache
+def _entries() -> dict[str, str]:
+    """Return each model's part of the file by name: most of what there is no process reads."""
+    _, *parts = _NAME.split(data_text("models.yaml"))
+    return dict(zip(parts[::2], parts[1::2], strict=True))

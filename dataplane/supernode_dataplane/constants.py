@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from supernode_dataplane.records import dataclass
 
 __all__ = [
     "ACTIVATION_BYTES",

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, lru_cache
-from importlib.resources import files
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from supernode_dataplane.deployment_plan import Deployment, RolePool, inference_
 from supernode_dataplane.inference import inference_point
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.numeric import Number, any_true, choose, hypot, is_finite, log, square_root
+from supernode_dataplane.packaged import read_data
 from supernode_dataplane.planning import healthy_costs
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.stacks import Stack, load_stack, stack_figures
@@ -74,10 +74,8 @@ ROW_CLASSES: Final = {"Prefill": "P", "Decode": "D", "Colocated": "S", "Disaggre
 @cache
 def leave_one_out() -> dict[str, tuple[int, float]]:
     """Return how many components a class has, and their root mean square leave-one-out error, as a share."""
-    import yaml  # late: only who asks for an error bar pays for the reader
-
-    text = files("supernode_dataplane").joinpath("data", "leave_one_out.yaml").read_text(encoding="utf-8")
-    return {name: (entry["components"], entry["error"]) for name, entry in yaml.safe_load(text)["classes"].items()}
+    classes = read_data("leave_one_out.yaml")["classes"]
+    return {name: (entry["components"], entry["error"]) for name, entry in classes.items()}
 
 
 def half_width(value_of: Callable[[Stack], F], stack: Stack, letter: str, only: frozenset[str] | None = None) -> F:

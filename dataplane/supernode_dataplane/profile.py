@@ -8,16 +8,19 @@ file says ``supernode: true`` can be a SuperNode object; the others are there to
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final, Literal
 
 from supernode_dataplane.errors import ProfileNotFoundError
+from supernode_dataplane.packaged import data_names, read_data
+from supernode_dataplane.records import dataclass
 
 __all__ = [
     "Profile",
     "ProfileNotFoundError",
+    "checked_file",
     "load_profile",
     "profile_figures",
     "profile_names",
@@ -194,8 +197,7 @@ class Profile:
 @cache
 def profile_names() -> tuple[str, ...]:
     """Return the names of the built-in profiles, sorted: those that have a file."""
-    found = files("supernode_dataplane").joinpath("data", "profiles").iterdir()
-    return tuple(sorted(file.name.removesuffix(".yaml") for file in found if file.name.endswith(".yaml")))
+    return data_names("profiles")
 
 
 @cache
@@ -207,7 +209,8 @@ def supernode_profile_names() -> tuple[str, ...]:
 @cache
 def profile_figures(name: str) -> dict[str, dict[str, Any]]:
     """Return a profile's figures as in its file: key -> value, unit, source, flag."""
-    return {key: figure.model_dump() for key, figure in _read(name).figures.items()}
+    figures: dict[str, dict[str, Any]] = _read(name)["figures"]
+    return figures
 
 
 def sourced(name: str, key: str) -> bool:
@@ -223,10 +226,10 @@ def load_profile(name: str) -> Profile:
         raise ProfileNotFoundError(str(name), profile_names())
     file = _read(name)
     types = {field.name: field.type for field in fields(Profile)}
-    values: dict[str, Any] = {key: getattr(file, key) for key in ("name", "version", "title", "supernode")}
-    for key, figure in file.figures.items():
+    values: dict[str, Any] = {key: file[key] for key in ("name", "version", "title", "supernode")}
+    for key, figure in file["figures"].items():
         field, factor = to_si(key)
-        value = figure.value
+        value = figure["value"]
         if types.get(field) == "int":
             value = int(value)
         elif not isinstance(value, str):
@@ -243,28 +246,48 @@ def to_si(key: str) -> tuple[str, float]:
     return key, 1.0
 
 
-def _read(name: str) -> Any:
-    # The readers are imported late: a process that has its profile from the cache of load_profile never pays for them.
-    import yaml
-    from pydantic import BaseModel, ConfigDict, Field
+@cache
+def _read(name: str) -> dict[str, Any]:
+    return checked_file(name, read_data("profiles", f"{name}.yaml"))
 
-    class Figure(BaseModel):
-        model_config = ConfigDict(extra="forbid", frozen=True)
-        value: float | Literal["switched", "mesh"]
-        unit: str = Field(min_length=1)
-        source: str = Field(min_length=8)
-        flag: Literal["V", "S", "S+", "I", "M"]
 
-    file_name = f"^{name}$"
+def checked_file(name: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a profile's file says, every figure a float or a word; ValueError names what is wrong in it."""
+    _check(name, document, _FILE, "")
+    if document["name"] != name:
+        raise ValueError(f"profiles/{name}.yaml: name is {document['name']!r}, the file's is {name!r}")
+    figures = {}
+    for key, figure in document["figures"].items():
+        _check(name, figure, _FIGURE, f"figures.{key}.")
+        value = figure["value"]
+        figures[key] = {**figure, "value": value if value in _TOPOLOGIES else float(value)}
+    return {"supernode": False, **document, "figures": figures}
 
-    class ProfileFile(BaseModel):
-        model_config = ConfigDict(extra="forbid", frozen=True)
-        name: str = Field(pattern=file_name)
-        version: int = Field(ge=1)
-        title: str = Field(min_length=1)
-        supernode: bool = False
-        figures: dict[str, Figure]
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = files("supernode_dataplane").joinpath("data", "profiles", f"{name}.yaml").read_text(encoding="utf-8")
-    return ProfileFile.model_validate(yaml.load(text, Loader=loader))  # noqa: S506 - a safe loader, in C where there is one
+def _check(name: str, given: Mapping[str, Any], wanted: Mapping[str, Callable[[Any], bool]], path: str) -> None:
+    for key in [*given, *wanted]:
+        if key not in wanted:
+            raise ValueError(f"profiles/{name}.yaml: {path}{key} is nothing that a profile says")
+        if not wanted[key](given.get(key)):
+            raise ValueError(f"profiles/{name}.yaml: {path}{key} cannot be {given.get(key)!r}")
+
+
+def _is_figure(value: Any) -> bool:
+    return value in _TOPOLOGIES or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+_TOPOLOGIES: Final = ("switched", "mesh")
+_FILE: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "name": lambda value: isinstance(value, str),
+    "version": lambda value: isinstance(value, int) and value >= 1,
+    "title": lambda value: isinstance(value, str) and value != "",
+    "supernode": lambda value: value in (None, True, False),
+    "figures": lambda value: isinstance(value, dict) and all(isinstance(each, dict) for each in value.values()),
+}
+_FIGURE: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "value": _is_figure,
+    "unit": lambda value: isinstance(value, str) and value != "",
+    "source": lambda value: isinstance(value, str) and len(value) >= 8,
+    "flag": lambda value: value in ("V", "S", "S+", "I", "M"),
+}
+"""What a file and each of its figures must say."""

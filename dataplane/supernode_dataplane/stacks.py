@@ -8,12 +8,13 @@ their standard errors are in ``data/stacks.yaml``; the rows that fit them are in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache
-from importlib.resources import files
 from typing import Any, Literal
 
 from supernode_dataplane.errors import StackNotFoundError
+from supernode_dataplane.packaged import read_data
+from supernode_dataplane.records import dataclass
 
 __all__ = ["Figure", "Stack", "load_stack", "stack_figures", "stack_names"]
 
@@ -132,9 +133,5 @@ def stack_figures(name: str) -> tuple[Figure, ...]:
 
 @cache
 def _tables() -> Mapping[str, Any]:
-    import yaml  # late: only the first use pays for the reader
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = files("supernode_dataplane").joinpath("data", "stacks.yaml").read_text(encoding="utf-8")
-    tables: Mapping[str, Any] = yaml.load(text, Loader=loader)["stacks"]  # noqa: S506 - a safe loader
+    tables: Mapping[str, Any] = read_data("stacks.yaml")["stacks"]
     return tables

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supernode_dataplane import InvalidModelError, ModelNotFoundError, catalogue, load_model, model_names
+from supernode_dataplane import InvalidModelError, ModelNotFoundError, load_model, model_names, packaged
 from supernode_dataplane.catalogue import Architecture, parse_config
 from supernode_dataplane.config_keys import FAMILIES
 
@@ -38,7 +38,7 @@ LLAMA_8B: dict[str, Any] = {
 }
 
 
-PUBLISHED = [LLAMA_8B, *(entry["config"] for entry in catalogue._catalogue().values())]
+PUBLISHED = [LLAMA_8B, *(entry["config"] for entry in packaged.read_data("models.yaml")["models"].values())]
 
 
 def parse(**changes: Any) -> Architecture:

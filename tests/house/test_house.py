@@ -87,7 +87,8 @@ def test_the_wheel_holds_every_package_and_only_those(tmp_path: Path) -> None:
     [
         ("supernode_deviceplugin.agent", ("kopf", "kubernetes", "numpy", "opentelemetry")),
         ("supernode_cabinet.__main__", ("kopf", "kubernetes", "grpc_tools")),
-        ("supernode_dataplane.inputs", ("kopf", "kubernetes", "lightkube", "grpc", "asyncio")),
+        ("supernode_cabinet.app, supernode_cabinet.otlp", ("kopf", "kubernetes", "pydantic", "google")),
+        ("supernode_dataplane.inputs", ("kopf", "kubernetes", "lightkube", "grpc", "asyncio", "pydantic")),
         ("supernode_cli.main", ("kubernetes", "rich", "numpy", "yaml")),
         ("supernode_workload.__main__", ("pydantic", "numpy", "supernode_api")),
     ],

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, Literal
+
+from supernode_dataplane.packaged import read_data
 
 __all__ = ["Row", "load_rows"]
 
@@ -38,13 +39,8 @@ class Row:
 @cache
 def load_rows() -> tuple[Row, ...]:
     """Return all rows in the order of the file."""
-    import yaml  # late: only who validates pays for the reader
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = files("supernode_dataplane").joinpath("data", "suite.yaml").read_text(encoding="utf-8")
-    document = yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader
     rows = []
-    for entry in document["rows"]:
+    for entry in read_data("suite.yaml")["rows"]:
         entry["gate"] = str(entry["gate"])
         entry.setdefault("informative", False)
         rows.append(Row(**entry))
