@@ -70,6 +70,7 @@ class NodeState:
         self._withdrawn: set[str] = set()
         self._unhealthy: dict[str, frozenset[str]] = {}
         self._shapes: tuple[object, ...] = ()
+        self._lists: dict[str, DeviceList] = {}
 
     # ComputeNodes
 
@@ -115,7 +116,8 @@ class NodeState:
         """Bring devices and health up to date with the objects; call after the object methods."""
         active = [server for server in self.servers.values() if server.uid not in self._withdrawn]
         shapes = tuple(sorted((server.uid, server.shape) for server in active))
-        if shapes != self._shapes:
+        same = shapes == self._shapes
+        if not same:
             known = {server.name for server in self.inventory.servers}
             self.inventory = build_inventory(active)
             self._shapes = shapes
@@ -126,14 +128,17 @@ class NodeState:
             server = self.servers[listed.name]
             unhealthy[server.npu_resource].update(server.die_id(phy) for phy in unhealthy_dies(server))
             unhealthy[server.bus_link_resource].update(server.link_id(*link) for link in unhealthy_links(server))
-        self._unhealthy = {resource: frozenset(ids) for resource, ids in unhealthy.items()}
-
-    def lists(self) -> dict[str, DeviceList]:
-        """Return the full device list of every resource."""
-        return {
+        before, self._unhealthy = self._unhealthy, {resource: frozenset(ids) for resource, ids in unhealthy.items()}
+        if same and before == self._unhealthy:
+            return  # a status was written: nothing that the lists show
+        self._lists = {
             resource: tuple((device_id, device_id not in self._unhealthy[resource]) for device_id in devices)
             for resource, devices in self.inventory.devices.items()
         }
+
+    def lists(self) -> dict[str, DeviceList]:
+        """Return the full device list of every resource, as of the last :meth:`refresh`."""
+        return dict(self._lists)
 
     def _seed_holders(self, known: set[str]) -> None:
         """Start from what an earlier run of the agent reported: a starting kubelet shows its pods one by one."""
