@@ -14,8 +14,9 @@ import pytest
 from supernode_cli.evaluation import ScenarioError, evaluate, parse_scenario, prepare
 from supernode_cli.sweep_groups import NUMBERS, group_points, group_rows
 from supernode_cli.sweep_points import Grid, parse_points, put
-from supernode_cli.sweep_rows import row_of, rows_of
+from supernode_cli.sweep_rows import _grouped, row_of, rows_of
 from supernode_dataplane.training_sweeping import TRAINING_NUMBERS, SweptTraining, sweep_training
+from support.machines import SMALL_MOE
 from support.scenarios import changed
 
 FIGURES = [name for name in SweptTraining.__slots__ if name not in ("runs", "problems", "cards")]
@@ -77,6 +78,11 @@ BASES: dict[str, dict[str, Any]] = {
     "experts, broken": changed(EXPERTS, machine__failed=FAILED),
     "experts, zero3": changed(EXPERTS, training__optimizerSharding="zero3", stack="open-source"),
     "sparse attention": changed(EXPERTS, model__name="deepseek-v3.2"),
+    "experts, groups that packages do not divide": {
+        **scenario("", 1, {"expert": 3}, expertImbalance=1.0),
+        "machine": {"dies": 12},
+        "model": {"config": {**json.loads(SMALL_MOE["model"]["config"]), "n_routed_experts": 48}},
+    },
     "gpus": changed(DENSE, machine={"profile": "h100-cluster", "nodes": 16}, training__recompute="auto"),
     "part of a server": changed(
         scenario("llama-2-7b", 1, {"tensor": 4}), machine={"dies": 12}, training__optimizerSharding="zero1"
@@ -192,44 +198,52 @@ def test_training_values_that_no_number_can_be_are_looked_at_alone_and_have_the_
     assert sum(row["error"] is None for row in rows) >= 4 * 3
 
 
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({"training__parallelism__tensor": 7}, "does not divide"),
-        (
-            {"training__parallelism__pipeline": 16, "training__parallelism__virtualPipeline": 8},
-            "more than the 5 layers",
-        ),
-        ({"training__stageLayers": [80]}, "stageLayers has 1 entries"),
-        ({"training__parallelism__data": 3}, "is not 8 x 16 = 128 dies"),
-        ({"machine__dies": 6, "machine__nodes": ...}, "does not divide 6 dies"),
-        ({"training__expertImbalance": 2.0}, "has no experts"),
-        ({"training__overlapExchange": True}, "has no experts"),
-        ({"machine__failed": {"servers": [0, 1, 2, 3, 4, 5, 6, 7]}}, "replica is whole"),
-        ({"machine__failed": {"l1": [{"server": 0, "plane": p} for p in range(7)]}}, "no working bus link"),
-    ],
+LAYOUTS: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"training__parallelism__tensor": 7}, "does not divide"),
+    ({"training__parallelism__pipeline": 16, "training__parallelism__virtualPipeline": 8}, "more than the 5 layers"),
+    ({"training__stageLayers": [80]}, "stageLayers has 1 entries"),
+    ({"training__parallelism__data": 3}, "is not 8 x 16 = 128 dies"),
+    ({"machine__dies": 6, "machine__nodes": ...}, "does not divide 6 dies"),
+    ({"machine__nodes": 2, "model__name": "llama-3.1-405b"}, "even with full recompute"),
 )
+REASONS: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"training__expertImbalance": 2.0}, "has no experts"),
+    ({"training__overlapExchange": True}, "has no experts"),
+    ({"training__recompute": "some"}, "training.recompute"),
+    ({"machine__failed": {"servers": [0, 1, 2, 3, 4, 5, 6, 7]}}, "replica is whole"),
+    ({"machine__failed": {"l1": [{"server": 0, "plane": plane} for plane in range(7)]}}, "no working bus link"),
+)
+"""What is wrong with a scenario whatever its numbers are: by its layout, and for other reasons."""
+
+
+@pytest.mark.parametrize(("change", "error"), [*LAYOUTS, *REASONS])
 def test_what_is_wrong_at_every_point_is_said_of_each_as_of_one(change: dict[str, Any], error: str) -> None:
-    base = changed(DENSE, **change)
-    points = Grid(base, (("training.globalBatchSize", (96, 100, 192)), ("training.sequenceLength", (4096, 4097))))
-    rows = list(rows_of(points, range(6), 1))
-    assert rows == [row_of(points, number) for number in range(6)]
+    lengths = (4096, 4097, 8192, 1 << 20)
+    axes = (("training.globalBatchSize", tuple(range(32, 352, 32))), ("training.sequenceLength", lengths))
+    points = Grid(changed(DENSE, **change), axes)
+    (group,) = group_points(points, range(40))
+    assert (group_rows(points, group) is None) == ((change, error) in REASONS)
+    rows = list(rows_of(points, range(40), 1))
+    assert rows == [row_of(points, number) for number in range(40)]
     assert all(row["error"] for row in rows)
     assert any(error in row["error"] for row in rows)
 
 
 def test_an_imbalance_is_refused_where_it_can_have_no_effect_and_passes_as_one_where_there_is_none() -> None:
-    points = Grid(DENSE, (("training.expertImbalance", (1, 1.0, 1.5, 2)), ("training.globalBatchSize", (96, 192))))
-    rows = list(rows_of(points, range(8), 1))
-    assert rows == [row_of(points, number) for number in range(8)]
-    assert [row["error"] is None for row in rows] == [True] * 4 + [False] * 4
+    batches = tuple(range(96, 1056, 96))
+    points = Grid(DENSE, (("training.globalBatchSize", batches), ("training.expertImbalance", (1, 1.0, 1.5, 2))))
+    rows = list(rows_of(points, range(40), 1))
+    assert rows == [row_of(points, number) for number in range(40)]
+    assert [row["error"] is None for row in rows] == [True, True, False, False] * 10
 
 
-def test_several_supernodes_are_looked_at_one_by_one_on_all_cores() -> None:
+def test_several_supernodes_are_looked_at_one_by_one_in_parts_that_all_cores_share() -> None:
     base = changed(DENSE, machine__supernodes=2)
     points = Grid(base, (("training.globalBatchSize", tuple(range(96, 96 * 41, 96))),))
     (group,) = group_points(points, range(len(points)))
     assert group_rows(points, group) is None
+    assert not _grouped(points, range(len(points)))
+    assert _grouped(Grid(DENSE, points.axes), range(len(points)))
     rows = list(rows_of(points, range(len(points)), 2))
     assert rows[3] == row_of(points, 3)
     assert all(row["error"] is None for row in rows)

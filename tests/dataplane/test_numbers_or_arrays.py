@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from bisect import bisect_left
 from dataclasses import replace
 from typing import Any
 
@@ -10,14 +12,14 @@ import numpy as np
 import pytest
 
 from supernode_dataplane import load_model, load_profile
-from supernode_dataplane.expected_error import half_width, plan_error_percent, training_error_percent
+from supernode_dataplane.expected_error import NORMAL_90, half_width, plan_error_percent, training_error_percent
 from supernode_dataplane.layout import check_layout, divides_evenly
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.memory import fitted_memory, plan_memory
 from supernode_dataplane.numeric import index_of_largest, key_of_largest, of_each
 from supernode_dataplane.planning import healthy_costs
 from supernode_dataplane.shares import shares_of
-from supernode_dataplane.stacks import Stack, load_stack
+from supernode_dataplane.stacks import Stack, load_stack, stack_figures
 from supernode_dataplane.state import Problem
 from supernode_dataplane.training import step_of, step_seconds, training_step
 from supernode_dataplane.training_plan import Plan, plan_in_memory, plan_training, with_stack
@@ -114,11 +116,23 @@ def test_batches_and_sequences_divide_where_no_layout_problem_names_them() -> No
             assert divides_evenly(point, DIES) == (check_layout(point, DIES, "dies") is None)
 
 
-def test_what_does_not_fit_is_a_problem_of_one_point_and_a_false_of_many() -> None:
-    points = [replace(DENSE, recompute="full", sequence_length=length) for length in (8192, 1 << 23)]
-    _, fits = fitted_memory(together(points), DIES, CM.hbm_bytes_per_die, shares_of(together(points)))
-    assert fits.tolist() == [True, False]
-    assert [isinstance(plan_memory(p, DIES, CM.hbm_bytes_per_die), Problem) for p in points] == [False, True]
+@pytest.mark.parametrize("name", ["dense", "nothing recomputed", "weights sharded", "exchanges hidden"])
+def test_memory_ends_at_the_same_sequence_for_one_point_and_for_many(name: str) -> None:
+    spec, step = SPECS[name], 64
+
+    def fits(length: int, **changes: Any) -> bool:
+        point = replace(spec, sequence_length=length, **changes)
+        return not isinstance(plan_memory(point, DIES, CM.hbm_bytes_per_die), Problem)
+
+    steps = range(1, (1 << 22) // step)
+    last = bisect_left(steps, True, key=lambda number: not fits(number * step)) * step
+    assert fits(last)
+    assert not fits(last + step)
+    if spec.recompute == "auto":
+        assert [fits(length, recompute="full") for length in (last, last + step)] == [True, False]
+    points = [replace(spec, sequence_length=length) for length in (step, last - step, last, last + step, 2 * last)]
+    _, found = fitted_memory(together(points), DIES, CM.hbm_bytes_per_die, shares_of(together(points)))
+    assert found.tolist() == [True, True, True, False, False]
 
 
 def test_half_widths_of_an_array_are_those_of_its_values_and_zero_without_one() -> None:
@@ -133,7 +147,12 @@ def test_half_widths_of_an_array_are_those_of_its_values_and_zero_without_one() 
     with np.errstate(all="raise"):
         found = width(np.array([1.0, 4.0, 0.0]))
     assert found.tolist() == pytest.approx([width(1.0), width(4.0), 0.0], rel=1e-12)
-    assert found[0] > 0
+    errors = {figure.name: figure.error for figure in stack_figures("vendor-tuned")}
+    products = math.log1p(errors["training_gemm_efficiency"] / stack.training_gemm_efficiency)
+    launches = math.log1p(errors["layer_seconds"] / (stack.layer_seconds + 1e-5))
+    missed = half_width(lambda _: 1.0, stack, "T")
+    assert found[0] == pytest.approx(math.hypot(NORMAL_90 * math.hypot(products, launches), missed))
+    assert min(products, launches, missed) > 0
     assert [width(factor) for factor in (0.0, float("inf"), float("nan"))] == [0.0, 0.0, 0.0]
 
 
