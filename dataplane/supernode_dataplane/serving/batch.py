@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-__all__ = ["Chunk", "Run", "WaitingGroup", "steps_of_all", "work_of"]
+__all__ = ["Chunk", "Run", "WaitingGroup", "work_of"]
 
 
 class Chunk:
@@ -20,20 +20,20 @@ class Chunk:
         self.length = new + cached
 
 
-def work_of(chunks: list[Chunk]) -> tuple[int, int, int]:
-    """Return the new tokens of a step, its query-key pairs (see ``attention_pairs``), and what these grow by a step."""
+def work_of(chunks: list[Chunk]) -> tuple[int, int, int, int]:
+    """Return the new tokens of a step, its query-key pairs (see ``attention_pairs``), and what these grow by a step.
+
+    And how many such steps there are: to before the last one of any prompt, but at least one.
+    """
     tokens = pairs = growth = 0
+    steps = chunks[0].length
     for chunk in chunks:
-        new = chunk.new
+        new, cached = chunk.new, chunk.cached
         tokens += new
-        pairs += new * chunk.cached + new * (new + 1) // 2
+        pairs += new * cached + new * (new + 1) // 2
         growth += new * new
-    return tokens, pairs, growth
-
-
-def steps_of_all(chunks: list[Chunk]) -> int:
-    """Return how many steps chunks take that fill the budget: to before the last one of any prompt, at least one."""
-    return max(min([(chunk.length - chunk.cached - 1) // chunk.new for chunk in chunks]), 1)
+        steps = min(steps, (chunk.length - cached - 1) // new)
+    return tokens, pairs, growth, steps or 1
 
 
 class WaitingGroup:

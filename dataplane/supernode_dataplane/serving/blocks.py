@@ -18,14 +18,12 @@ __all__ = ["PrefixCache"]
 class PrefixCache:
     """Pieces, with the number of running requests that hold each. ``sizes``: blocks of each piece."""
 
-    __slots__ = ("_holders", "_idle", "_sizes", "held", "idle")
+    __slots__ = ("_holders", "_idle", "_sizes", "idle")
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self._sizes = sizes
         self._holders = [0] * len(sizes)
         self._idle: OrderedDict[int, int] = OrderedDict()  # piece -> its first blocks that are still there
-        self.held = 0
-        """Blocks that running requests hold, each once."""
         self.idle = 0
         """Blocks that nobody holds."""
 
@@ -51,31 +49,34 @@ class PrefixCache:
             held += self._sizes[piece]
         return held
 
-    def take(self, pieces: Sequence[int]) -> None:
-        """Hold these; what is not there is made."""
-        holders, idle = self._holders, self._idle
+    def take(self, pieces: Sequence[int]) -> int:
+        """Hold these; return how many of their blocks nobody held, of which those that are not there are made."""
+        holders, idle, new = self._holders, self._idle, 0
         for piece in pieces:
             if not holders[piece]:
-                self.held += self._sizes[piece]
+                new += self._sizes[piece]
                 if piece in idle:
                     self.idle -= idle.pop(piece)
             holders[piece] += 1
+        return new
 
-    def release(self, pieces: Sequence[int], blocks: int, computed: int) -> None:
-        """Let these go, of ``blocks`` in all, the last first; only the first ``computed`` are there to stay."""
-        holders, sizes = self._holders, self._sizes
+    def release(self, pieces: Sequence[int], blocks: int, computed: int) -> int:
+        """Let these go, of ``blocks`` in all, the last first; return how many of them nobody holds any more.
+
+        Only the first ``computed`` are there to stay.
+        """
+        holders, sizes, left = self._holders, self._sizes, 0
         for piece in reversed(pieces):
             size = sizes[piece]
             blocks -= size
             holders[piece] -= 1
             if holders[piece]:
                 continue
-            self.held -= size
-            there = computed - blocks
-            if there > 0:
-                there = min(there, size)
-                self._idle[piece] = there
+            left += size
+            if computed > blocks:
+                there = self._idle[piece] = min(computed - blocks, size)
                 self.idle += there
+        return left
 
     def trim(self, room: int) -> None:
         """Forget the least recently used idle blocks until at most ``room`` are left."""

@@ -14,6 +14,7 @@ import numpy as np
 
 __all__ = ["Counter", "EvenCounter", "UnitCounter"]
 
+_FAR: Final = 1 << 30  # steps in which nobody crosses a border when there is nobody
 _FEW: Final = 24  # members up to which a loop is faster than a dozen operations on arrays
 
 
@@ -86,25 +87,26 @@ class EvenCounter:
         self._crossings: list[int] = []
         self._base = 0  # blocks of all at the step of reference
         self._from = 0  # step of reference: crossings answer from here on
-        self._until = 0  # and before this step, at which somebody crosses for the second time
+        self._until = 0  # and before this step: by then nobody crosses for the second time
         self._window = block_tokens  # how many steps that were
 
     def add(self, member: int, prompt: int, tokens: int, steps: int, offset: int) -> None:
         """Count a sequence from now on."""
-        figures = self._members[member] = (offset, tokens, (prompt + self._block) * steps, steps * self._block)
+        divisor = steps * self._block
+        figures = self._members[member] = (offset, tokens, (prompt + self._block) * steps, divisor)
         self._columns, self._asked = None, -1
         if self._until > self._from:
-            held, crossing, second = _crossings(figures, self._from)
+            held, crossing = _crossing(figures, self._from)
             self._base += held
             insort(self._crossings, crossing)
-            self._until = min(self._until, second)
+            self._until = min(self._until, crossing + divisor // tokens)
 
     def remove(self, member: int, prompt: int, offset: int) -> None:
         """Count it no longer."""
         figures = self._members.pop(member)
         self._columns, self._asked = None, -1
         if self._until > self._from:
-            held, crossing, _second = _crossings(figures, self._from)
+            held, crossing = _crossing(figures, self._from)
             self._base -= held
             del self._crossings[bisect_left(self._crossings, crossing)]
 
@@ -121,12 +123,16 @@ class EvenCounter:
 
     def _refer_to(self, step: int) -> None:
         """Make this the step of reference."""
-        found = [_crossings(figures, step) for figures in self._members.values()]
-        self._base = sum([held for held, _crossing, _second in found])
-        self._crossings = sorted([crossing for _held, crossing, _second in found])
-        self._from = step
-        self._until = min([second for _held, _crossing, second in found], default=step + self._block)
-        self._window = self._until - step
+        base, crossings, until = 0, [], step + _FAR
+        for offset, tokens, constant, divisor in self._members.values():
+            held = ((offset + step) * tokens + constant) // divisor
+            base += held
+            crossing = -((constant - (held + 1) * divisor) // tokens) - offset  # rounded up
+            crossings.append(crossing)
+            until = min(until, crossing + divisor // tokens)
+        crossings.sort()
+        self._base, self._crossings = base, crossings
+        self._from, self._until, self._window = step, until, until - step
 
     def _one_by_one(self, step: int) -> int:
         held = 0
@@ -146,9 +152,8 @@ class EvenCounter:
         return int(held.sum())
 
 
-def _crossings(figures: tuple[int, int, int, int], step: int) -> tuple[int, int, int]:
-    """Return the blocks that a member holds at a step, and the steps at which it first holds one more, and two more."""
+def _crossing(figures: tuple[int, int, int, int], step: int) -> tuple[int, int]:
+    """Return the blocks that a member holds at a step, and the first step at which it holds one more."""
     offset, tokens, constant, divisor = figures
     held = ((offset + step) * tokens + constant) // divisor
-    missing = (held + 1) * divisor - constant
-    return held, -(-missing // tokens) - offset, -(-(missing + divisor) // tokens) - offset
+    return held, -((constant - (held + 1) * divisor) // tokens) - offset  # rounded up

@@ -24,9 +24,9 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from supernode_dataplane.serving.batch import Chunk, Run, WaitingGroup, steps_of_all, work_of
+from supernode_dataplane.serving.batch import Chunk, Run, WaitingGroup, work_of
 from supernode_dataplane.serving.lasttokens import LastTokens
-from supernode_dataplane.serving.ledger import Jobs, Ledger, Meter
+from supernode_dataplane.serving.ledger import GAP, RUN, Jobs, Ledger, Meter
 from supernode_dataplane.serving.memory import Memory
 from supernode_dataplane.serving.settings import Engine
 from supernode_dataplane.serving.steptimes import StepTimes
@@ -131,7 +131,7 @@ class Instance:
         if ledger.first[request] < 0:
             ledger.first[request] = now
         elif request in ledger.last_token:
-            self.meter.gaps += (now - ledger.last_token.pop(request), 0.0, 1, 1)
+            self.meter.gaps += GAP(now - ledger.last_token.pop(request), 0.0, 1, 1)
         if done >= jobs.steps[request]:
             return True
         self._join(request, done, now)
@@ -160,8 +160,9 @@ class Instance:
                 even = False
                 self.meter.gaps += self._last_tokens.gaps_of(run)
         kv = decoders.context + self._prompt_tokens - self._memory.shared_twice
-        self.meter.runs += (
-            bool(run.chunks), count, advancing, even, len(self._running), run.steps, run.alpha, run.beta, kv, growth
+        reads, admitted = bool(run.chunks), len(self._running)
+        self.meter.runs += RUN(
+            reads, count, advancing, even, admitted, run.steps, run.alpha, run.beta, kv, growth
         )  # fmt: skip
 
     # What to do next
@@ -204,13 +205,15 @@ class Instance:
                 left, first = left - new, False
 
     def _plan_mixed(self) -> None:
-        self._preempt()
-        decoding, chunks = self._decoders.count, []
-        left, most = self._engine.step_tokens - self._query * decoding, self._chunk_tokens
+        decoders, chunks = self._decoders, []
+        if decoders.count:
+            self._preempt()
+        left, most = self._engine.step_tokens - self._query * decoders.count, self._chunk_tokens
         for partial in self._partials.values():
             if left <= 0:
                 break
-            partial.new = min(partial.length - partial.cached, left, most)
+            rest, new = partial.length - partial.cached, left if left < most else most
+            partial.new = rest if rest < new else new
             chunks.append(partial)
             left -= partial.new
         group = self._groups[0]
@@ -223,9 +226,9 @@ class Instance:
                 chunks.append(chunk)
                 left -= chunk.new
         if not chunks:
-            if self._decoders.count:
+            if decoders.count:
                 self._start_decoding()
-        elif self._decoders.count:
+        elif decoders.count:
             self._start_mixed(chunks, full=left <= 0)
         else:
             self._start_reading(chunks, full=left <= 0)
@@ -251,22 +254,19 @@ class Instance:
 
     def _start_reading(self, chunks: list[Chunk], *, full: bool = False) -> None:
         """Start a run of steps that only read prompts. ``full``: they take the whole budget."""
-        run, (tokens, pairs, growth) = self._run, work_of(chunks)
+        run, (tokens, pairs, growth, steps) = self._run, work_of(chunks)
         fixed, per_pair = self._times.prefill(tokens)
         run.alpha, run.beta = fixed + per_pair * pairs, per_pair * growth
-        run.steps = steps_of_all(chunks) if full else 1
-        run.chunks, run.decoding, run.waiting = chunks, False, False
+        run.steps, run.chunks, run.decoding, run.waiting = steps if full else 1, chunks, False, False
         self.end = run.after(run.steps)
 
     def _start_mixed(self, chunks: list[Chunk], *, full: bool) -> None:
         """Start a run of steps that read prompts beside sequences that decode. ``full``: they take the whole budget."""
-        run, decoders, (tokens, pairs, growth) = self._run, self._decoders, work_of(chunks)
+        run, decoders, (tokens, pairs, growth, steps) = self._run, self._decoders, work_of(chunks)
         fixed, per_context, per_pair = self._times.mixed(decoders.count, tokens)
         run.alpha = fixed + per_pair * pairs + per_context * decoders.context
         run.beta = per_pair * growth + per_context * decoders.slope
-        steps = steps_of_all(chunks) if full else 1
-        if steps > 1:
-            steps = self._memory.steps_within(min(decoders.until_completion(), steps))
+        steps = self._memory.steps_within(min(decoders.until_completion(), steps)) if full and steps > 1 else 1
         run.steps, run.chunks, run.decoding, run.waiting = steps, chunks, True, False
         self.end = run.after(steps)
 

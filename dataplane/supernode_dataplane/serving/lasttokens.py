@@ -7,6 +7,7 @@ prompts were read, or came with it. The last ones to be admitted are the first t
 from __future__ import annotations
 
 from supernode_dataplane.serving.batch import Run
+from supernode_dataplane.serving.ledger import GAP
 
 __all__ = ["LastTokens"]
 
@@ -53,13 +54,11 @@ class LastTokens:
         """Say whether all sequences had their last token at this time."""
         return not self._later and self._first == time
 
-    def gaps_of(self, run: Run) -> list[float]:
+    def gaps_of(self, run: Run) -> bytes:
         """Return the gaps between tokens that the run of all sequences ends or makes, rows as in ``Meter.gaps``."""
         first_end, count = run.after(1), self._sequences
-        gaps = [first_end - self._first, 0.0, 1, count]
+        gaps = GAP(first_end - self._first, 0.0, 1, count)
         for time, sequences in self._later:
-            gaps += (first_end - time, 0.0, 1, sequences)
+            gaps += GAP(first_end - time, 0.0, 1, sequences)
             count += sequences
-        if run.steps > 1:
-            gaps += (run.alpha + run.beta, run.beta, run.steps - 1, count)
-        return gaps
+        return gaps + GAP(run.alpha + run.beta, run.beta, run.steps - 1, count) if run.steps > 1 else gaps

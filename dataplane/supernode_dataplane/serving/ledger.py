@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from struct import Struct
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from supernode_dataplane.serving.prefixes import Prefixes
 from supernode_dataplane.serving.requests import IntArray
 from supernode_dataplane.serving.settings import Engine
 
-__all__ = ["Jobs", "Ledger", "Meter", "RunRow"]
+__all__ = ["GAP", "RUN", "Jobs", "Ledger", "Meter", "RunRow"]
 
 
 @dataclass(slots=True)
@@ -93,10 +94,15 @@ class RunRow(NamedTuple):
 class Meter:
     """Of one instance: its runs, and the gaps between tokens that are not simply the steps of a run.
 
-    Rows one after another, in flat lists: as tuples each would be an object that the garbage collector goes through.
+    Rows of numbers, packed one after another: they need no conversion, and there is nothing for the garbage collector.
     """
 
-    runs: list[float] = field(default_factory=list)
-    """Rows of RunRow."""
-    gaps: list[float] = field(default_factory=list)
-    """first, increment, how many, sequences: that many gaps in arithmetic progression, of so many sequences each."""
+    runs: bytearray = field(default_factory=bytearray)
+    """Rows of RunRow, as ``RUN`` packs them."""
+    gaps: bytearray = field(default_factory=bytearray)
+    """(first, increment, how many, sequences), as ``GAP`` packs them: that many gaps in arithmetic progression, of so
+    many sequences each."""
+
+
+RUN: Final = Struct(f"{len(RunRow._fields)}d").pack
+GAP: Final = Struct("4d").pack

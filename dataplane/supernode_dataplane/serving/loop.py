@@ -133,24 +133,30 @@ class _Loop:
 
     def run(self) -> None:
         """Go from one point in time to the next until nothing is left."""
-        ends, planned, later = self._ends, self._planned, self._later
+        ends, instances, follows = self._ends, self._instances, self._closed or self._forward is not None
         free: list[int] = []  # instances that have nothing under way, once all that happens now has happened
-        now = -NEVER
+        now, arrival = -NEVER, self._next_arrival()
         while True:
-            arrival = planned[-1] if planned[-1] < later[0] else later[0]
-            end = ends[0]
-            time = end[0] if end[0] <= arrival[0] else arrival[0]
+            end, number = ends[0]
+            time = end if end <= arrival[0] else arrival[0]
             if free and time > now:
                 self._schedule(free, now)
-                free.clear()
             elif time == NEVER:
                 return
-            elif time == end[0]:
+            elif time == end:
                 now = time
-                self._end(heapq.heappop(ends)[1], now, free)
+                heapq.heappop(ends)
+                instance = instances[number]
+                if instance.end == now:
+                    free.append(number)
+                    complete = instance.finish()
+                    if complete and follows:
+                        self._follow(complete, 1 if number >= self._first[1] else 0, now)
+                        arrival = self._next_arrival()
             else:
                 now = time
-                self._arrive(heapq.heappop(later) if arrival is later[0] else planned.pop(), free)
+                self._arrive(arrival, free)
+                arrival = self._next_arrival()
 
     def _schedule(self, free: list[int], now: float) -> None:
         for number in free:
@@ -159,15 +165,11 @@ class _Loop:
                 instance.schedule(now)
                 if instance.end != NEVER:
                     heapq.heappush(self._ends, (instance.end, number))
+        free.clear()
 
-    def _end(self, number: int, now: float, free: list[int]) -> None:
-        instance = self._instances[number]
-        if instance.end != now:
-            return
-        free.append(number)
-        complete = instance.finish()
-        if self._forward is not None or self._closed:
-            self._follow(complete, 1 if number >= self._first[1] else 0, now)
+    def _next_arrival(self) -> tuple[float, int, int]:
+        planned, later = self._planned[-1], self._later[0]
+        return planned if planned < later else later
 
     def _follow(self, complete: list[int], level: int, now: float) -> None:
         """Send what comes of completions: the same requests to the next stage, or a client's next request."""
@@ -183,6 +185,10 @@ class _Loop:
 
     def _arrive(self, arrival: tuple[float, int, int], free: list[int]) -> None:
         now, request, level = arrival
+        if arrival is self._later[0]:
+            heapq.heappop(self._later)
+        else:
+            self._planned.pop()
         number = self._first[level] + self._stages[level].route()
         instance = self._instances[number]
         before = instance.end

@@ -60,9 +60,10 @@ class Memory:
         self._room -= blocks
         pieces, cache = self._shared[request], self.cache
         if pieces:
-            held = cache.held
-            cache.take(pieces)
-            self._share(self._jobs.shared.blocks[request], cache.held - held)
+            # Some sequences hold more shared blocks now, of which some are stored anew.
+            twice = self._jobs.shared.blocks[request] - cache.take(pieces)
+            self._room += self._entry * twice
+            self.shared_twice += self.prefix_tokens * twice
         if cache.idle:
             self.trim()
 
@@ -77,10 +78,10 @@ class Memory:
             self._room += self._still.pop(request)
         pieces = self._shared[request]
         if pieces:
-            cache, blocks = self.cache, self._jobs.shared.blocks[request]
-            held = cache.held
-            cache.release(pieces, blocks, blocks if computed is None else computed)
-            self._share(-blocks, cache.held - held)
+            blocks = self._jobs.shared.blocks[request]
+            twice = blocks - self.cache.release(pieces, blocks, blocks if computed is None else computed)
+            self._room -= self._entry * twice
+            self.shared_twice -= self.prefix_tokens * twice
 
     def preempt(self, request: int, done: int) -> None:
         """Give back what a sequence holds that has taken ``done`` steps; it will read again what it had emitted."""
@@ -110,9 +111,3 @@ class Memory:
     def steps_within(self, steps: int) -> int:
         """Return how many of the next steps the blocks suffice for; they do for the first."""
         return self.decoders.steps_within(self._room, steps) if self._grows else steps
-
-    def _share(self, by_sequences: int, stored: int) -> None:
-        """Count prefix blocks, of which some sequences hold more now, and which of them are stored anew."""
-        twice = by_sequences - stored
-        self._room += self._entry * twice
-        self.shared_twice += twice * self.prefix_tokens

@@ -7,7 +7,6 @@ that waits while others' prompts are read, or until it is recomputed, has one lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -182,7 +181,7 @@ def build_result(
     groups: list[tuple[str, Group, list[Meter]]],
 ) -> ServingResult:
     """Return the result of a load that has been served; ``groups`` are (name, group, the meter of each instance)."""
-    start, completed = min(sent), np.array(ledger.completion)
+    start, completed = min(sent), _floats(ledger.completion)
     seconds = float(completed.max()) - start
     uses, pieces = [], []
     for name, group, meters in groups:
@@ -194,8 +193,8 @@ def build_result(
             pieces.append(np.stack((row.alpha, row.beta, row.steps, row.advancing), axis=1)[even])
     gaps, weights = _expand(np.concatenate(pieces))
     return ServingResult(
-        sent=np.array(sent) - start,
-        first_token=np.array(ledger.first) - start,
+        sent=_floats(sent) - start,
+        first_token=_floats(ledger.first) - start,
         completed=completed - start,
         inputs=requests.inputs,
         outputs=requests.outputs,
@@ -250,9 +249,13 @@ def _columns(meter: Meter) -> _Runs:
     )
 
 
-def _table(values: Sequence[float], columns: int) -> FloatArray:
-    """Return values, row after row, as an array of floats; ``np.array`` would ask the type of each first."""
-    return np.fromiter(values, float, len(values)).reshape(-1, columns)
+def _floats(values: list[float]) -> FloatArray:
+    return np.fromiter(values, float, len(values))  # np.array would look at each number twice
+
+
+def _table(rows: bytearray, columns: int) -> FloatArray:
+    """Return packed rows as an array of floats, shape (rows, columns)."""
+    return np.frombuffer(rows).reshape(-1, columns)
 
 
 def _use(name: str, group: Group, runs: list[_Runs], seconds: float) -> GroupUse:
