@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field
 
-from supernode_api.common import ApiModel
+from supernode_api.base import ApiModel
 from supernode_cli.errors import ScenarioError
 from supernode_dataplane.errors import ImpossibleFailureError
 from supernode_dataplane.failures import Failures, failed_servers

@@ -13,6 +13,8 @@ __all__ = ["idle_figures"]
 
 def idle_figures(evaluation: Evaluation) -> tuple[str, ...]:
     """Return a note on the figures without which the answer is the same; none where each has an effect."""
+    if not evaluation.given.machine.figures:
+        return ()
     given = evaluation.given.model_dump(mode="json", by_alias=True, exclude_unset=True)
     idle = [name for name in evaluation.given.machine.figures if _answer(evaluation) == _without(given, name)]
     if not idle:

@@ -137,11 +137,15 @@ def _print(reports: list[Report], output: str) -> None:
 
 def main() -> None:
     """Run the command line; errors are one sentence and exit status 2."""
-    # A quarter of a second of the cold start: garbage is looked for while modules load and leave none, and pydantic
-    # looks through everything that is installed for plugins.
-    gc.set_threshold(50_000, 20, 50)
+    # A quarter of a second of the cold start: garbage is looked for while modules load and leave none (what an answer
+    # keeps is some 60,000 objects), and again in all that the process gives back anyway as it ends; and pydantic looks
+    # through everything that is installed for plugins.
+    gc.set_threshold(200_000, 20, 50)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    cli(prog_name="kubectl supernode" if "kubectl-supernode" in sys.argv[0] else "supernode")
+    try:
+        cli(prog_name="kubectl supernode" if "kubectl-supernode" in sys.argv[0] else "supernode")
+    finally:
+        gc.freeze()
 
 
 if __name__ == "__main__":

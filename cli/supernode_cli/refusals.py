@@ -7,17 +7,14 @@ not 1 and 0, and 1 is not true.
 
 from __future__ import annotations
 
-import types
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import cache
-from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from supernode_cli.errors import ScenarioError
+from supernode_cli.model_kinds import Kind, fields_of, is_model, kinds_of, required_of
+from supernode_cli.plain_models import constructed
 from supernode_dataplane import wording
 
 __all__ = ["checked", "field_paths"]
@@ -27,34 +24,23 @@ Place = tuple[str | int, ...]
 _MOST_PATH: Final = 200
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """One thing that a field may be: a type, what it is made of, and bounds by their names in annotations."""
-
-    type: Any
-    parts: tuple[Any, ...] = ()
-    bounds: tuple[tuple[str, Any], ...] = ()
-
-    def bound(self, *names: str) -> Any:
-        """Return the first of these bounds that there is, or None."""
-        found = dict(self.bounds)
-        return next((found[name] for name in names if name in found), None)
-
-
 def checked(model: type[M], document: Any) -> M:
     """Return a document as a model; ScenarioError for what is missing, unknown, of another kind or out of range."""
     if not isinstance(document, Mapping):
-        raise ScenarioError("", wording.must_be(_wanted((_Kind(model),)), document))
-    problem = _problem((_Kind(model),), document, ())
+        raise ScenarioError("", wording.must_be(_wanted((Kind(model),)), document))
+    problem = _problem((Kind(model),), document, ())
     if problem is not None:
         raise problem
+    plain = constructed(model, document)
+    if plain is not None:
+        return plain
     try:
         return model.model_validate(document)
     except ValidationError as error:
         raise _explained(model, error) from None
 
 
-def _problem(kinds: tuple[_Kind, ...], value: Any, at: Place) -> ScenarioError | None:
+def _problem(kinds: tuple[Kind, ...], value: Any, at: Place) -> ScenarioError | None:
     """Return what models would let pass: unknown keys, null, and true or false for a number."""
     if value is None:
         return ScenarioError(_path(at), f"is null: give {_wanted(kinds)}, or leave it out")
@@ -65,23 +51,23 @@ def _problem(kinds: tuple[_Kind, ...], value: Any, at: Place) -> ScenarioError |
     if isinstance(value, Mapping):
         inner = (_of_entry(kinds, value, key, at) for key in value)
     elif isinstance(value, list):
-        parts = next((_kinds(kind.parts[0]) for kind in kinds if kind.type is list), ())
+        parts = next((kinds_of(kind.parts[0]) for kind in kinds if kind.type is list), ())
         inner = (_problem(parts, item, (*at, number)) for number, item in enumerate(value) if parts)
     else:
         return None
     return next((problem for problem in inner if problem is not None), None)
 
 
-def _of_entry(kinds: tuple[_Kind, ...], owner: Mapping[Any, Any], key: Any, at: Place) -> ScenarioError | None:
+def _of_entry(kinds: tuple[Kind, ...], owner: Mapping[Any, Any], key: Any, at: Place) -> ScenarioError | None:
     for kind in kinds:
         if kind.type is dict:
             # What is plain JSON is its reader's to judge.
-            return _problem(parts, owner[key], (*at, str(key))) if (parts := _kinds(kind.parts[1])) else None
-        if _is_model(kind.type):
-            fields = _fields(kind.type)
+            return _problem(parts, owner[key], (*at, str(key))) if (parts := kinds_of(kind.parts[1])) else None
+        if is_model(kind.type):
+            fields = fields_of(kind.type)
             if key not in fields:
                 return _unknown(key, owner[key], fields, at)
-            if owner[key] is None and key in _required(kind.type):
+            if owner[key] is None and key in required_of(kind.type):
                 return ScenarioError(_path((*at, key)), f"is null: give {_wanted(fields[key])}")
             return _problem(fields[key], owner[key], (*at, key))
     return None
@@ -109,16 +95,16 @@ def _elsewhere(name: str, value: Any) -> str:
 
 def field_paths(model: type[BaseModel], at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the path of every field of a model by its names in a file, those of lists' entries left out."""
-    for key, kinds in _fields(model).items():
+    for key, kinds in fields_of(model).items():
         yield (*at, key)
         for kind in kinds:
-            if _is_model(kind.type):
+            if is_model(kind.type):
                 yield from field_paths(kind.type, (*at, key))
 
 
 def _explained(model: type[BaseModel], error: ValidationError) -> ScenarioError:
     first = error.errors()[0]
-    kinds: tuple[_Kind, ...] = (_Kind(model),)
+    kinds: tuple[Kind, ...] = (Kind(model),)
     at: Place = ()
     for part in first["loc"]:
         found = _below(kinds, part)
@@ -131,69 +117,25 @@ def _explained(model: type[BaseModel], error: ValidationError) -> ScenarioError:
     )
 
 
-def _below(kinds: tuple[_Kind, ...], part: str | int) -> tuple[_Kind, ...]:
+def _below(kinds: tuple[Kind, ...], part: str | int) -> tuple[Kind, ...]:
     """Return what may stand at a key or an index of one of these kinds; nothing where there is none."""
     for kind in kinds:
         if kind.type is list and isinstance(part, int):
-            return _kinds(kind.parts[0])
+            return kinds_of(kind.parts[0])
         if kind.type is dict and isinstance(part, str):
-            return _kinds(kind.parts[1])
-        if _is_model(kind.type) and part in _fields(kind.type):
-            return _fields(kind.type)[str(part)]
+            return kinds_of(kind.parts[1])
+        if is_model(kind.type) and part in fields_of(kind.type):
+            return fields_of(kind.type)[str(part)]
     return ()
 
 
-@cache
-def _fields(model: type[BaseModel]) -> dict[str, tuple[_Kind, ...]]:
-    """Return what each field of a model may be, by its name in a file."""
-    return {
-        info.alias or name: _kinds(info.annotation, tuple(info.metadata)) for name, info in model.model_fields.items()
-    }
-
-
-def _required(model: type[BaseModel]) -> frozenset[str]:
-    return frozenset(info.alias or name for name, info in model.model_fields.items() if info.is_required())
-
-
-def _kinds(annotation: Any, metadata: Sequence[Any] = ()) -> tuple[_Kind, ...]:
-    """Return what an annotation allows, without None; nothing for plain JSON."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _kinds(arguments[0], (*metadata, *arguments[1:]))
-    if origin in (Union, types.UnionType):
-        return tuple(kind for each in arguments if each is not types.NoneType for kind in _kinds(each, metadata))
-    kind = origin or annotation
-    if kind not in (bool, int, float, str, list, dict) and not (isinstance(kind, type) and _is_known(kind)):
-        return ()
-    return (_Kind(kind, arguments, tuple(_bounds(metadata))),)
-
-
-def _is_known(kind: type) -> bool:
-    return issubclass(kind, BaseModel | StrEnum)
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _bounds(metadata: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    for entry in metadata:
-        if isinstance(entry, FieldInfo):
-            yield from _bounds(entry.metadata)
-            continue
-        for name in ("ge", "gt", "le", "lt", "min_length", "max_length"):
-            value = getattr(entry, name, None)
-            if value is not None:
-                yield name, value
-
-
-def _wanted(kinds: tuple[_Kind, ...]) -> str:
+def _wanted(kinds: tuple[Kind, ...]) -> str:
     if {int, float, str} <= {kind.type for kind in kinds}:
         return "a number or a word"
     return " or ".join(dict.fromkeys(_words(kind) for kind in kinds)) or "a plain value"
 
 
-def _words(kind: _Kind) -> str:
+def _words(kind: Kind) -> str:
     least, most = kind.bound("ge", "gt"), kind.bound("le", "lt")
     if kind.type is bool:
         return "true or false"
@@ -206,13 +148,13 @@ def _words(kind: _Kind) -> str:
     if kind.type is str:
         return f"text{_length(kind, 'characters')}"
     if kind.type is list:
-        return f"a list{_length(kind, 'entries')}, each {_wanted(_kinds(kind.parts[0]))}"
-    if _is_model(kind.type):
-        return f"a mapping of {', '.join(sorted(_fields(kind.type)))}"
+        return f"a list{_length(kind, 'entries')}, each {_wanted(kinds_of(kind.parts[0]))}"
+    if is_model(kind.type):
+        return f"a mapping of {', '.join(sorted(fields_of(kind.type)))}"
     return f"a mapping{_length(kind, 'entries')}" if kind.type is dict else wording.one_of(kind.type)
 
 
-def _length(kind: _Kind, of: str) -> str:
+def _length(kind: Kind, of: str) -> str:
     least, most = kind.bound("min_length"), kind.bound("max_length")
     if most is None:
         return ""

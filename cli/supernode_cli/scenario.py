@@ -18,9 +18,10 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints
 
-from supernode_api.common import ApiModel
-from supernode_api.workload import MAX_CONFIG_CHARACTERS, Parallelism, Training
+from supernode_api.base import ApiModel
+from supernode_api.training import MAX_CONFIG_CHARACTERS, Parallelism, Training
 from supernode_cli.failed import Failed
+from supernode_cli.plain_models import dumped
 from supernode_cli.scenario_inference import ScenarioInference
 from supernode_cli.scenario_kernel import ScenarioKernel
 
@@ -202,8 +203,8 @@ class Scenario(ApiModel):
         import json
 
         # What is only about queues changes nothing of the steady state, nor its digest.
-        apart: dict[str, Any] = {"machine": True, "reliability": True, "inference": {"engine"}}
-        spec = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=apart)
+        spec = dumped(self, without=("machine", "reliability"))
+        spec.get("inference", {}).pop("engine", None)
         if isinstance(spec["model"].get("config"), dict):
             spec["model"]["config"] = json.dumps(spec["model"]["config"])
         return spec

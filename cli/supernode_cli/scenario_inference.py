@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from supernode_api.common import ApiModel
+from supernode_api.base import ApiModel
 from supernode_api.inference import (
     ContextCache,
     DecodePool,

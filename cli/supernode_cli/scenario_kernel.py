@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 from pydantic import ConfigDict, Field
 
-from supernode_api.common import ApiModel
+from supernode_api.base import ApiModel
 
 __all__ = ["Algorithm", "KernelForm", "KernelFormat", "KernelKind", "ScenarioKernel"]
 
