@@ -137,10 +137,12 @@ def _print(reports: list[Report], output: str) -> None:
 
 def main() -> None:
     """Run the command line; errors are one sentence and exit status 2."""
-    # A quarter of a second of the cold start: garbage is looked for while modules load and leave none (what an answer
-    # keeps is some 60,000 objects), and again in all that the process gives back anyway as it ends; and pydantic looks
-    # through everything that is installed for plugins.
+    # A third of the cold start: garbage is looked for while modules load and leave none (what an answer keeps is some
+    # 60,000 objects), and again in all that the process gives back anyway as it ends; threads for large matrices, which
+    # nothing here has, spin until they are told that there is nothing to do; and pydantic looks through everything that
+    # is installed for plugins.
     gc.set_threshold(200_000, 20, 50)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         cli(prog_name="kubectl supernode" if "kubectl-supernode" in sys.argv[0] else "supernode")

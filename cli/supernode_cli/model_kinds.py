@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, Final, Union, get_args, get_origin
@@ -12,12 +12,14 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from supernode_dataplane.records import dataclass
+
 __all__ = ["Kind", "fields_of", "is_model", "kinds_of", "required_of"]
 
 _BOUNDS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Kind:
     """One thing that a field may be: a type, what it is made of, and bounds by their names in annotations."""
 
