@@ -8,6 +8,8 @@ CLUSTER := $(BIN)/python devcluster/cluster.py
 
 .PHONY: help venv gen check test coverage demo demo-down bench chart image kind-up kind-down lock
 .DEFAULT_GOAL := help
+# Without its cache Python compiles whatever it imports, in each of some thousand processes of the tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

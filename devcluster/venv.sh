@@ -21,7 +21,9 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
 fi
 echo "making the Python environment in $folder (about a minute)"
 "$python" -m venv --clear "$folder"
-# Not compiled: most modules are never imported, and what is compiles itself. The lock has all dependencies.
+# Not compiled: most modules are never imported, and what is compiles itself, below for the command line. The lock has
+# all dependencies.
 "$folder/bin/pip" install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r "$lock"
 "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+env -u PYTHONDONTWRITEBYTECODE "$folder/bin/supernode" simulate -f examples/llama-3.1-405b-training.yaml >/dev/null || true
 touch "$stamp"
