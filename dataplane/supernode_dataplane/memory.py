@@ -15,15 +15,17 @@ from functools import reduce
 from supernode_dataplane.constants import BUFFER_BYTES, LOGIT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES
 from supernode_dataplane.layout import data_parallel, expert_replicas, replicas, stage_kinds
 from supernode_dataplane.machine import TrainingSpec
-from supernode_dataplane.numeric import Number, any_true, at_least, at_most, choose
+from supernode_dataplane.numeric import Number, any_true, at_least, at_most, choose, element
 from supernode_dataplane.records import dataclass
 from supernode_dataplane.shares import LayerShare, layer_shares
 from supernode_dataplane.state import Problem
 
 __all__ = [
+    "Fitted",
     "Memory",
     "StageParameters",
     "die_parameters",
+    "does_not_fit",
     "fitted_memory",
     "in_flight",
     "plan_memory",
@@ -83,6 +85,20 @@ class _Held:
         return self.fixed + self.whole - self.saved * recompute + choose(recompute > 0, self.working, 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Memory at one point or at many, and whether it fits; where it does not, nothing is to be read from it."""
+
+    memory: Memory
+    fits: Number
+    held: tuple[_Held, ...]
+    """Of each stage."""
+
+    def held_at(self, point: int) -> tuple[_Held, ...]:
+        """Return what stages hold at one of many points."""
+        return tuple(_Held(*(element(getattr(stage, name), point) for name in _Held.__slots__)) for stage in self.held)
+
+
 def stage_parameters(spec: TrainingSpec) -> tuple[StageParameters, ...]:
     """Return the parameters of a die of each stage; key-value heads are replicated where tensor exceeds them."""
     return _parameters(spec, layer_shares(spec))
@@ -120,17 +136,12 @@ def in_flight(spec: TrainingSpec, micro_batches: Number) -> tuple[Number, ...]:
 
 def plan_memory(spec: TrainingSpec, dies: int, hbm_bytes: float) -> Memory | Problem:
     """Return what each stage uses with as much recompute as the spec says, or why it does not fit."""
-    shares = layer_shares(spec)
-    memory, fits = fitted_memory(spec, dies, hbm_bytes, shares)
-    if fits:
-        return memory
-    return _does_not_fit(spec, replicas(spec, dies), hbm_bytes, _held(spec, dies, memory.parameters, shares))
+    found = fitted_memory(spec, dies, hbm_bytes, layer_shares(spec))
+    return found.memory if found.fits else does_not_fit(spec, dies, hbm_bytes, found.held)
 
 
-def fitted_memory(
-    spec: TrainingSpec, dies: int, hbm_bytes: float, shares: Sequence[LayerShare]
-) -> tuple[Memory, Number]:
-    """Return what each stage uses, and whether it fits; where it does not, nothing is to be read from the rest.
+def fitted_memory(spec: TrainingSpec, dies: int, hbm_bytes: float, shares: Sequence[LayerShare]) -> Fitted:
+    """Return what each stage uses, and whether it fits, at one point or at many.
 
     ``shares`` are those of the spec (:func:`~supernode_dataplane.shares.shares_of`), arrays where its numbers are.
     """
@@ -148,7 +159,8 @@ def fitted_memory(
     fits = recompute <= 1.0
     if spec.recompute != "auto":
         fits = reduce(at_least, least) <= hbm_bytes
-    return Memory(share, tuple(at_most(size, hbm_bytes) for size in least), parameters), fits
+    memory = Memory(share, tuple(at_most(size, hbm_bytes) for size in least), parameters)
+    return Fitted(memory, fits, tuple(held))
 
 
 def _held(
@@ -182,11 +194,12 @@ def _held(
     return held
 
 
-def _does_not_fit(spec: TrainingSpec, shards: int, hbm_bytes: float, held: Sequence[_Held]) -> Problem:
+def does_not_fit(spec: TrainingSpec, dies: int, hbm_bytes: float, held: Sequence[_Held]) -> Problem:
+    """Return that a point does not fit, with the arithmetic of what its fullest stage holds."""
     least = [stage.total(0.0 if spec.recompute == "none" else 1.0) for stage in held]
     stage = max(range(len(least)), key=least.__getitem__)
     mine = held[stage]
-    over = "" if spec.optimizer_sharding == "none" else f" over data {shards}"
+    over = "" if spec.optimizer_sharding == "none" else f" over data {replicas(spec, dies)}"
     parts = {
         "weights": mine.weights,
         "gradients": mine.gradients,

@@ -14,6 +14,7 @@ __all__ = [
     "at_least",
     "at_most",
     "choose",
+    "element",
     "exp",
     "hypot",
     "index_of_largest",
@@ -48,6 +49,11 @@ def choose(condition: Number, yes: Number, no: Number) -> Number:
     if isinstance(condition, np.ndarray):
         return np.where(condition, yes, no)
     return yes if condition else no
+
+
+def element(value: Number, point: int) -> Number:
+    """Return the value at one of the points, of which a number has the same everywhere."""
+    return value[point] if isinstance(value, np.ndarray) else value
 
 
 def exp(value: Number) -> Number:

@@ -150,7 +150,9 @@ def _traffic(planes: int, plan: Plan, costs: LinkCosts, dies: int) -> tuple[Floa
     for name, sent in sent_in_step(plan).items():
         cost = shown[name]
         if isinstance(cost.ports, np.ndarray):
-            each = np.repeat(np.array(sent_by_stage(plan, sent)), dies // len(plan.counts))[:, None]
+            each = sent
+            if isinstance(sent, list):
+                each = np.repeat(np.array(sent_by_stage(plan, sent)), dies // len(plan.counts))[:, None]
             load += each * cost.ports
             if isinstance(cost.uplinks, np.ndarray):
                 outside += each * cost.uplinks

@@ -25,14 +25,13 @@ from supernode_dataplane.expected_error import plan_error_percent
 from supernode_dataplane.fabric import build_fabric, cpu_share
 from supernode_dataplane.layout import check_layout, divides_evenly
 from supernode_dataplane.machine import ServerInput, TrainingSpec, WorkloadInput
-from supernode_dataplane.memory import fitted_memory
+from supernode_dataplane.memory import does_not_fit, fitted_memory
 from supernode_dataplane.numeric import Number, at_least, at_most
 from supernode_dataplane.placing import describe_dies, place
 from supernode_dataplane.power import package_power
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.running import PlacedTraining, placed_training, sent_by_stage, sent_in_step, shown_costs
 from supernode_dataplane.shares import shares_of
-from supernode_dataplane.spec import check_training
 from supernode_dataplane.state import Problem
 from supernode_dataplane.training import Plan, Step, model_flops_share, step_of
 from supernode_dataplane.training_plan import plan_in_memory
@@ -77,36 +76,40 @@ def sweep_training(
     """Return the figures of a training run with each element of ``numbers`` in turn; names in TRAINING_NUMBERS.
 
     The arrays have shape (points,); there may be none. None when nothing runs for a reason that is no problem of the
-    spec and that :func:`supernode_dataplane.solve` gives: pods or dies are missing, or what is broken stops all.
+    spec and that :func:`supernode_dataplane.solve` gives: pods are missing, or what is broken stops all.
     """
     spec = workload.training
     if spec is None:
         return None
     job = place(profile, workload, np.zeros(profile.dies, dtype=np.bool_)).dies
     dies, cards = int(job.size), len(set((job // profile.dies_per_package).tolist()))
-    runs = _legal(profile, spec, numbers, points, dies)
+    legal = _legal(profile, spec, numbers, points, dies)
+    runs, problems = legal.copy(), _illegal(profile, spec, numbers, legal, dies)
     spread: dict[str, Any] = {
         name: np.full(points, "", dtype="U8") if name == "bound" else np.zeros(points)
         for name in SweptTraining.__slots__[3:]
     }
-    if runs.any():
-        legal = np.flatnonzero(runs)
+    if legal.any():
+        at = np.flatnonzero(legal)
         # What was wrong with one point's numbers is no matter here: any that is legal is placed alike.
-        one = replace(workload, training=_point(spec, numbers, int(legal[0])), problem=None)
+        one = replace(workload, training=_point(spec, numbers, int(at[0])), problem=None)
         found = _placed(profile, compute_nodes, one)
         if found is None:
             return None
-        many = _with_numbers(spec, {name: values[legal] for name, values in numbers.items()})
+        many = _with_numbers(spec, {name: values[at] for name, values in numbers.items()})
         shares = shares_of(many)
-        memory, fits = fitted_memory(many, dies, profile.hbm_bytes_per_die, shares)
-        fits = np.broadcast_to(fits, legal.shape)
-        figures = _figures(profile, found, plan_in_memory(profile, many, dies, memory, shares), cards)
+        fitted = fitted_memory(many, dies, profile.hbm_bytes_per_die, shares)
+        fits = np.broadcast_to(fitted.fits, at.shape)
+        figures = _figures(profile, found, plan_in_memory(profile, many, dies, fitted.memory, shares), cards)
         if figures is None:
             return None
         for name, values in figures.items():
-            spread[name][legal[fits]] = np.broadcast_to(values, legal.shape)[fits]
-        runs[legal] = fits
-    return SweptTraining(runs=runs, problems=_problems(profile, spec, numbers, runs, dies), cards=cards, **spread)
+            spread[name][at[fits]] = np.broadcast_to(values, at.shape)[fits]
+        runs[at] = fits
+        for number in np.flatnonzero(~fits).tolist():
+            point, held = int(at[number]), fitted.held_at(number)
+            problems[point] = does_not_fit(_point(spec, numbers, point), dies, profile.hbm_bytes_per_die, held)
+    return SweptTraining(runs=runs, problems=problems, cards=cards, **spread)
 
 
 def _legal(profile: Profile, spec: TrainingSpec, numbers: Mapping[str, Number], points: int, dies: int) -> BoolArray:
@@ -119,15 +122,13 @@ def _legal(profile: Profile, spec: TrainingSpec, numbers: Mapping[str, Number], 
     return legal
 
 
-def _problems(
-    profile: Profile, spec: TrainingSpec, numbers: Mapping[str, FloatArray], runs: BoolArray, dies: int
+def _illegal(
+    profile: Profile, spec: TrainingSpec, numbers: Mapping[str, FloatArray], legal: BoolArray, dies: int
 ) -> dict[int, Problem]:
-    problems, text = {}, describe_dies(profile, dies)
-    for point in np.flatnonzero(~runs).tolist():
-        problem = check_training(profile, _point(spec, numbers, point), dies, text)
-        assert problem is not None
-        problems[point] = problem
-    return problems
+    """Return what is wrong with each layout that is not legal."""
+    text = describe_dies(profile, dies)
+    found = {point: _point(spec, numbers, point) for point in np.flatnonzero(~legal).tolist()}
+    return {point: problem for point, one in found.items() if (problem := check_layout(one, dies, text)) is not None}
 
 
 def _point(spec: TrainingSpec, numbers: Mapping[str, FloatArray], point: int) -> TrainingSpec:

@@ -16,7 +16,7 @@ from supernode_dataplane.expected_error import NORMAL_90, half_width, plan_error
 from supernode_dataplane.layout import check_layout, divides_evenly
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.memory import fitted_memory, plan_memory
-from supernode_dataplane.numeric import index_of_largest, key_of_largest, of_each
+from supernode_dataplane.numeric import element, index_of_largest, key_of_largest, of_each
 from supernode_dataplane.planning import healthy_costs
 from supernode_dataplane.shares import shares_of
 from supernode_dataplane.stacks import Stack, load_stack, stack_figures
@@ -62,23 +62,19 @@ def together(points: list[TrainingSpec]) -> TrainingSpec:
     return replace(points[0], **arrays)
 
 
-def element(value: Any, point: int) -> Any:
-    return value[point] if isinstance(value, np.ndarray) else value
-
-
 @pytest.mark.parametrize("name", SPECS)
 def test_an_array_of_plans_and_their_steps_are_those_of_each_point(name: str) -> None:
     points = points_of(SPECS[name], 60)
     many = together(points)
     shares = shares_of(many)
-    memory, fits = fitted_memory(many, DIES, CM.hbm_bytes_per_die, shares)
-    plans = plan_in_memory(CM, many, DIES, memory, shares)
+    fitted = fitted_memory(many, DIES, CM.hbm_bytes_per_die, shares)
+    plans = plan_in_memory(CM, many, DIES, fitted.memory, shares)
     costs = healthy_costs(CM, many, DIES)
     step, errors = step_of(CM, plans, costs), plan_error_percent(CM, plans, DIES)
     ran = 0
     for number, point in enumerate(points):
         plan = plan_training(CM, point, DIES)
-        assert isinstance(plan, Plan) == bool(element(fits, number))
+        assert isinstance(plan, Plan) == bool(element(fitted.fits, number))
         if not isinstance(plan, Plan):
             continue
         ran += 1
@@ -131,8 +127,8 @@ def test_memory_ends_at_the_same_sequence_for_one_point_and_for_many(name: str) 
     if spec.recompute == "auto":
         assert [fits(length, recompute="full") for length in (last, last + step)] == [True, False]
     points = [replace(spec, sequence_length=length) for length in (step, last - step, last, last + step, 2 * last)]
-    _, found = fitted_memory(together(points), DIES, CM.hbm_bytes_per_die, shares_of(together(points)))
-    assert found.tolist() == [True, True, True, False, False]
+    found = fitted_memory(together(points), DIES, CM.hbm_bytes_per_die, shares_of(together(points)))
+    assert found.fits.tolist() == [True, True, True, False, False]
 
 
 def test_half_widths_of_an_array_are_those_of_its_values_and_zero_without_one() -> None:
