@@ -27,6 +27,18 @@ def test_a_file_has_the_values_that_a_yaml_reader_gives(path: tuple[str, ...]) -
     assert repr(ours) == repr(theirs)  # 1 is not 1.0, and keys are in order
 
 
+def test_quotes_anchors_and_every_kind_of_plain_value_are_understood() -> None:
+    text = """
+    all: &all {one: 1, "two": "2", three: 3.0, small: 1.5e-6, no: no, "on": "on", null: ~}
+    list: [1, "1", '1', yes, "yes", null, "null", 1e3, 1.0e+3, 0x10, 010, 2024-01-01, "2024-01-01", .inf, "", two words]
+    more: {<<: *all, two: two, again: *all}
+    long: |
+      lines
+      kept
+    """
+    assert repr(packaged.parse_data(text)) == repr(yaml.safe_load(text))
+
+
 def test_every_model_is_the_one_of_the_whole_file_by_all_of_its_names() -> None:
     whole = yaml.safe_load(DATA.joinpath("models.yaml").read_text(encoding="utf-8"))["models"]
     assert sorted(whole) == list(model_names())
@@ -61,7 +73,7 @@ WHOLE: dict[str, Any] = {"name": "mine", "version": 1, "title": "Mine", "figures
     ids=str,
 )
 def test_a_profile_that_is_wrong_is_refused_by_file_and_field(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match="profiles/mine.yaml") as caught:
+    with pytest.raises(ValueError, match=r"profiles/mine\.yaml") as caught:
         profile.checked_file("mine", {**WHOLE, **change})
     assert str(caught.value) == f"profiles/mine.yaml: {said}"
 
