@@ -51,7 +51,7 @@ class Run:
 
     ``decoding``  sequences take these steps
     ``chunks``    prompts that they read; without any, arrivals may be admitted at the next step
-    ``waiting``   a group could have read a prompt when it began, and waits for others
+    ``waiting``   without chunks: a group could have read a prompt when it began, and waits for others
     """
 
     __slots__ = ("alpha", "beta", "chunks", "decoding", "start", "steps", "waiting")

@@ -97,7 +97,7 @@ class Instance:
         self.end = NEVER
         self._record(run)
         if run.decoding:
-            if run.waiting:
+            if run.waiting and not run.chunks:
                 self._waited += run.steps
             if self._memory.cache.idle:
                 self._memory.trim(run.steps - 1)
@@ -106,7 +106,8 @@ class Instance:
             for chunk in run.chunks:
                 if self._read(chunk, run.steps, now):
                     complete.append(chunk.request)
-            complete.sort(key=self._jobs.order.__getitem__)
+            if len(complete) > 1:
+                complete.sort(key=self._jobs.order.__getitem__)
         if run.decoding:
             self._last_tokens.all_at(now, self._decoders.count)
         for request in complete:
@@ -237,38 +238,37 @@ class Instance:
 
     def _start_decoding(self) -> None:
         """Start a run of steps that only decode."""
-        run, decoders, groups = self._run, self._decoders, self._groups
+        decoders, groups = self._decoders, self._groups
         width = decoders.count
         if len(groups) > 1:  # all take as long as the fullest; who is admitted decodes
             width = (self._engine.group_running - min([group.room for group in groups])) * len(groups)
         fixed, per_context = self._times.decode(width)
-        run.alpha = fixed + per_context * decoders.context
-        run.beta = per_context * decoders.slope
         steps = self._memory.steps_within(decoders.until_completion())
-        run.waiting = False
+        self._run.waiting = False
         if self._waited < self._gather and any(group.waiting and group.room > 0 for group in groups):
-            run.waiting = True
+            self._run.waiting = True
             steps = min(steps, self._gather - self._waited)
-        run.steps, run.chunks, run.decoding = steps, [], True
-        self.end = run.after(steps)
+        self._start(steps, fixed + per_context * decoders.context, per_context * decoders.slope, [], decoding=True)
 
     def _start_reading(self, chunks: list[Chunk], *, full: bool = False) -> None:
         """Start a run of steps that only read prompts. ``full``: they take the whole budget."""
-        run, (tokens, pairs, growth, steps) = self._run, work_of(chunks)
+        tokens, pairs, growth, steps = work_of(chunks)
         fixed, per_pair = self._times.prefill(tokens)
-        run.alpha, run.beta = fixed + per_pair * pairs, per_pair * growth
-        run.steps, run.chunks, run.decoding, run.waiting = steps if full else 1, chunks, False, False
-        self.end = run.after(run.steps)
+        self._start(steps if full else 1, fixed + per_pair * pairs, per_pair * growth, chunks, decoding=False)
 
     def _start_mixed(self, chunks: list[Chunk], *, full: bool) -> None:
         """Start a run of steps that read prompts beside sequences that decode. ``full``: they take the whole budget."""
-        run, decoders, (tokens, pairs, growth, steps) = self._run, self._decoders, work_of(chunks)
+        decoders, (tokens, pairs, growth, steps) = self._decoders, work_of(chunks)
         fixed, per_context, per_pair = self._times.mixed(decoders.count, tokens)
-        run.alpha = fixed + per_pair * pairs + per_context * decoders.context
-        run.beta = per_pair * growth + per_context * decoders.slope
+        alpha = fixed + per_pair * pairs + per_context * decoders.context
+        beta = per_pair * growth + per_context * decoders.slope
         steps = self._memory.steps_within(min(decoders.until_completion(), steps)) if full and steps > 1 else 1
-        run.steps, run.chunks, run.decoding, run.waiting = steps, chunks, True, False
-        self.end = run.after(steps)
+        self._start(steps, alpha, beta, chunks, decoding=True)
+
+    def _start(self, steps: int, alpha: float, beta: float, chunks: list[Chunk], *, decoding: bool) -> None:
+        run = self._run
+        run.steps, run.alpha, run.beta, run.chunks, run.decoding = steps, alpha, beta, chunks, decoding
+        self.end = run.start + (steps * alpha + beta * (steps * (steps - 1) / 2))
 
     # Admission and preemption
 
@@ -282,7 +282,7 @@ class Instance:
         if not pieces or not length:
             return length, 0
         size = self._memory.prefix_tokens
-        cached = size * min(self._memory.cache.match(pieces), (length - 1) // size)  # the last token is always computed
+        cached = size * min(self._memory.found(pieces), (length - 1) // size)  # the last token is always computed
         return length - cached, cached
 
     def _admit(self, group: WaitingGroup, new: int, cached: int) -> Chunk | None:
@@ -322,7 +322,7 @@ class Instance:
             self._prompt_tokens -= partial.length
             self._memory.release(request, partial.cached // self._memory.prefix_tokens)
         else:
-            self._memory.preempt(request, self._decoders.leave(request))
+            self._memory.preempt(request)
             self._ledger.last_token[request] = self._last_tokens.left()
         self._ledger.preemptions[request] += 1
         group.waiting.appendleft(request)

@@ -137,15 +137,21 @@ class _Loop:
         free: list[int] = []  # instances that have nothing under way, once all that happens now has happened
         now, arrival = -NEVER, self._next_arrival()
         while True:
-            end, number = ends[0]
+            end = ends[0][0]
             time = end if end <= arrival[0] else arrival[0]
             if free and time > now:
-                self._schedule(free, now)
+                for number in free:
+                    instance = instances[number]
+                    if instance.end == NEVER:
+                        instance.schedule(now)
+                        if instance.end != NEVER:
+                            heapq.heappush(ends, (instance.end, number))
+                free.clear()
             elif time == NEVER:
                 return
             elif time == end:
                 now = time
-                heapq.heappop(ends)
+                number = heapq.heappop(ends)[1]
                 instance = instances[number]
                 if instance.end == now:
                     free.append(number)
@@ -157,15 +163,6 @@ class _Loop:
                 now = time
                 self._arrive(arrival, free)
                 arrival = self._next_arrival()
-
-    def _schedule(self, free: list[int], now: float) -> None:
-        for number in free:
-            instance = self._instances[number]
-            if instance.end == NEVER:
-                instance.schedule(now)
-                if instance.end != NEVER:
-                    heapq.heappush(self._ends, (instance.end, number))
-        free.clear()
 
     def _next_arrival(self) -> tuple[float, int, int]:
         planned, later = self._planned[-1], self._later[0]

@@ -6,6 +6,8 @@ entries of the prefix cache are free to whoever needs their space.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from supernode_dataplane.serving.blocks import PrefixCache
 from supernode_dataplane.serving.decoders import Decoders
 from supernode_dataplane.serving.ledger import Jobs
@@ -17,8 +19,8 @@ __all__ = ["Memory"]
 class Memory:
     """Counts the blocks of admitted sequences; those that grow are counted by ``decoders``."""
 
-    __slots__ = ("_block", "_entry", "_grows", "_jobs", "_room", "_shared", "_still", "_watermark", "cache", "decoders",
-                 "prefix_tokens", "shared_twice")  # fmt: skip
+    __slots__ = ("_block", "_crowded", "_entry", "_grows", "_jobs", "_room", "_shared", "_still", "_watermark", "cache",
+                 "decoders", "prefix_tokens", "shared_twice")  # fmt: skip
 
     def __init__(self, engine: Engine, jobs: Jobs, *, prefix_tokens: int, drafts: bool) -> None:
         self._jobs = jobs
@@ -34,6 +36,9 @@ class Memory:
         self.shared_twice = 0
         """Tokens by which a sum over sequences counts shared blocks too often."""
         self.cache = PrefixCache(jobs.shared.sizes)
+        self._crowded = False
+        """The last admission took space that idle blocks may have. They go when it makes a difference: before somebody
+        asks for them or gives back blocks, and with what the next decode steps take, which is often first."""
         self.decoders = Decoders(engine.block_tokens, drafts=drafts)
 
     def admits(self, request: int) -> bool:
@@ -64,8 +69,13 @@ class Memory:
             twice = self._jobs.shared.blocks[request] - cache.take(pieces)
             self._room += self._entry * twice
             self.shared_twice += self.prefix_tokens * twice
-        if cache.idle:
+        self._crowded = cache.idle > 0
+
+    def found(self, pieces: Sequence[int]) -> int:
+        """Return how many of a prompt's shared blocks the cache has, from the first on."""
+        if self._crowded:
             self.trim()
+        return self.cache.match(pieces)
 
     def grow(self, request: int) -> None:
         """Count its blocks among the decoders' from now on; it joins them."""
@@ -74,6 +84,8 @@ class Memory:
 
     def release(self, request: int, computed: int | None = None) -> None:
         """Give back what it holds; of its prompt only the first ``computed`` prefix blocks are there (None: all)."""
+        if self._crowded:
+            self.trim()
         if request in self._still:
             self._room += self._still.pop(request)
         pieces = self._shared[request]
@@ -83,8 +95,11 @@ class Memory:
             self._room -= self._entry * twice
             self.shared_twice -= self.prefix_tokens * twice
 
-    def preempt(self, request: int, done: int) -> None:
-        """Give back what a sequence holds that has taken ``done`` steps; it will read again what it had emitted."""
+    def preempt(self, request: int) -> None:
+        """Give back what a sequence holds that decodes; it will read again what it had emitted."""
+        if self._crowded:
+            self.trim()
+        done = self.decoders.leave(request)
         self.release(request)
         jobs = self._jobs
         prompt, tokens, steps = jobs.prompt[request], jobs.tokens[request], jobs.steps[request]
@@ -98,10 +113,13 @@ class Memory:
     def trim(self, ahead: int = 0) -> None:
         """Forget the idle blocks whose space is needed, now or by the step ``ahead`` steps later."""
         cache, decoders, room = self.cache, self.decoders, self._room
+        self._crowded = False
         if not self._grows:
             cache.trim(room // self._entry)
         elif decoders.most + decoders.slope * ahead > (room - cache.idle * self._entry) * self._block:
-            cache.trim((room - decoders.blocks(ahead)) // self._entry)
+            room = (room - decoders.blocks(ahead)) // self._entry
+            if cache.idle > room:
+                cache.trim(room)
 
     def is_short(self) -> bool:
         """Say whether the next step of the decoders needs more than there is."""

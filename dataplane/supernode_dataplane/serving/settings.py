@@ -16,8 +16,8 @@ class StepModel(Protocol):
     A context is what a sequence attends to in this step: its prompt and what it has emitted so far. ``tokens`` are the
     new tokens of prompts, of one or several requests, without those that the prefix cache has; ``pairs`` are their
     query-key pairs: n new tokens over k cached ones make n k + n (n + 1) / 2 (``attention_pairs``). A step must take
-    more than 0 seconds and a slope must not be negative. Answers are kept per argument by the caller, except those of
-    ``prefill``, which is asked once per prefill step: 12,000 times for 12,000 prompts, so it should take microseconds.
+    more than 0 seconds and a slope must not be negative. Answers are kept per argument by the caller; most prefill
+    steps of long prompts are of a size of their own, thousands in a load, so an answer should take microseconds.
     """
 
     def decode(self, batch: int) -> tuple[float, float]:
