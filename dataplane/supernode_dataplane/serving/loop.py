@@ -110,8 +110,8 @@ def run_stages(
 class _Loop:
     """What happens next: the ends of runs, and arrivals."""
 
-    __slots__ = ("_closed", "_ends", "_first", "_forward", "_instances", "_later", "_planned", "_stages", "_unsent",
-                 "sent")  # fmt: skip
+    __slots__ = ("_closed", "_ends", "_first", "_forward", "_instances", "_later", "_next", "_planned", "_stages",
+                 "_unsent", "sent")  # fmt: skip
 
     def __init__(
         self, stages: list[Stage], requests: Requests, forward: Callable[[int, int, float], float | None] | None
@@ -123,11 +123,9 @@ class _Loop:
         self._forward, self._stages = forward, stages
         self._instances = [instance for stage in stages for instance in stage.instances]
         self._first = (0, len(stages[0].instances))  # number of each stage's first instance
-        # Arrivals are (time, request, stage): those that are known, the last one first, and a heap of those that come
-        # of completions. Each of the three ends with what never happens.
-        self._planned: list[tuple[float, int, int]] = [(self.sent[i], i, 0) for i in range(self._unsent)]
-        self._planned.append((NEVER, count, 0))
-        self._planned.reverse()
+        # Requests below the second number arrive as planned; the first is the next of them.
+        self._next, self._planned = 0, self._unsent
+        # Arrivals that come of completions: (time, request, stage). Both heaps end with what never happens.
         self._later: list[tuple[float, int, int]] = [(NEVER, count, 0)]
         self._ends: list[tuple[float, int]] = [(NEVER, 0)]  # (end, instance); some are of runs that were cut since
 
@@ -165,7 +163,10 @@ class _Loop:
                 arrival = self._next_arrival()
 
     def _next_arrival(self) -> tuple[float, int, int]:
-        planned, later = self._planned[-1], self._later[0]
+        later = self._later[0]
+        if self._next == self._planned:
+            return later
+        planned = (self.sent[self._next], self._next, 0)
         return planned if planned < later else later
 
     def _follow(self, complete: list[int], level: int, now: float) -> None:
@@ -185,7 +186,7 @@ class _Loop:
         if arrival is self._later[0]:
             heapq.heappop(self._later)
         else:
-            self._planned.pop()
+            self._next += 1
         number = self._first[level] + self._stages[level].route()
         instance = self._instances[number]
         before = instance.end

@@ -66,6 +66,7 @@ def prefix_pieces(requests: Requests) -> Prefixes:
     places = np.flatnonzero(heads)
     numbers, sizes = _numbered(block[places], np.diff(places, append=total), len(uses))
     ends = np.concatenate(([0], np.cumsum(heads)))[starts + full].tolist()
+    # Slices of a tuple: the garbage collector need not look at tuples of numbers twice.
     pieces = [numbers[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     return Prefixes(pieces, counts, sizes)
 
@@ -81,7 +82,7 @@ def _counted(identities: IntArray) -> tuple[IntArray, IntArray]:
     return block, uses
 
 
-def _numbered(heads: IntArray, lengths: IntArray, numbers: int) -> tuple[list[int], list[int]]:
+def _numbered(heads: IntArray, lengths: IntArray, numbers: int) -> tuple[tuple[int, ...], list[int]]:
     """Return the pieces that begin with these blocks, numbered from 0 on, and the blocks of each piece."""
     piece = np.zeros(numbers, np.int64)
     piece[heads] = 1
@@ -89,7 +90,7 @@ def _numbered(heads: IntArray, lengths: IntArray, numbers: int) -> tuple[list[in
     found = piece[heads]
     sizes = np.zeros(int(piece[-1]) + 1, np.int64)
     sizes[found] = lengths
-    return found.tolist(), sizes.tolist()
+    return tuple(found.tolist()), sizes.tolist()
 
 
 def _check_tree(identities: IntArray, block: IntArray, before: IntArray, numbers: int) -> None:
