@@ -1,8 +1,8 @@
 """`supernode simulate` from a cold start: what it costs, and what it does not load.
 
 The budget is one second of wall time on a quiet machine; bench/ holds it. Machines that run tests are shared, and a
-core that is shared does half as much: here it is processor time, the least of three, beside that of a program which
-only loads the libraries. Eight runs of each on a busy machine: medians of 0.50 and 0.39 s, ratios of 1.1 to 1.5.
+core that is shared does half as much: here it is processor time, the least of five, beside that of a program which
+only loads the libraries. Sixteen runs of each on a busy machine: 0.43 and 0.34 s at best, ratios of 1.1 to 1.5.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("-c", "import click, numpy, pydantic.main, pydantic.types, rich.console, rich.table, yaml")
-MOST = 1.9  # times the libraries: 1.4 times what it is, so that twice what is ours is seen
+MOST = 1.7  # times the libraries, where 1.25 is usual: three times what is ours is seen on any machine
 SIMULATE = ("-m", "supernode_cli.main", "simulate", "-f", "examples/llama-3.1-405b-training.yaml")
 SERVED = (*SIMULATE[:-1], "examples/deepseek-r1-decode.yaml", "-w", "deepseek-r1-decode")
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """With our modules compiled once, as they are where the package is installed."""
+    """With our modules compiled once, as they are where the package is installed, and numpy's threads for none."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    return {**kept, "PYTHONPYCACHEPREFIX": str(tmp_path), "OPENBLAS_NUM_THREADS": "1"}
 
 
 def python(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -55,10 +55,10 @@ def cost(environment: dict[str, str], *arguments: str) -> float:
 def test_a_cold_start_costs_little_more_than_the_libraries_that_it_loads(environment: dict[str, str]) -> None:
     assert "tokens/s per card" in python(environment, *SIMULATE).stdout
     python(environment, *LIBRARIES)
-    costs = [(cost(environment, *SIMULATE), cost(environment, *LIBRARIES)) for _ in range(3)]
+    costs = [(cost(environment, *SIMULATE), cost(environment, *LIBRARIES)) for _ in range(5)]
     ours, theirs = (min(column) for column in zip(*costs, strict=True))
     assert ours < MOST * theirs, costs
-    assert ours < 2
+    assert ours < 1.5
 
 
 def test_simulate_loads_no_client_of_a_cluster_no_other_part_and_no_table_that_it_does_not_draw(
