@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from supernode_dataplane.serving import (
 from supernode_dataplane.serving.counting import EvenCounter
 from supernode_dataplane.serving.decoders import Decoders
 from supernode_dataplane.serving.prefixes import prefix_pieces
+from supernode_dataplane.serving.promptblocks import PromptBlocks
 
 FLAT = Linear(fixed=10, per_sequence=0, per_context=0, per_token=1, per_pair=0, per_transfer=2)
 ROOMY: dict[str, Any] = {"blocks": 1000, "block_tokens": 4}
@@ -201,6 +204,26 @@ def test_prompts_that_come_together_are_one_piece() -> None:
     sizes = [[pieces.sizes[piece] for piece in row] for row in pieces.pieces]
     assert sizes == [[2, 1], [2, 1], []]
     assert pieces.pieces[0][0] == pieces.pieces[1][0]
+
+
+def test_blocks_in_one_array_are_the_same_as_in_lists() -> None:
+    random = np.random.default_rng(6)
+    lists = [random.integers(0, 2**62, int(size)).tolist() for size in random.integers(0, 5, 60)]
+    sizes = [len(blocks) for blocks in lists]
+    packed = PromptBlocks(np.array(list(chain.from_iterable(lists)), np.int64), np.cumsum([0, *sizes]))
+    assert list(packed) == lists
+    assert packed[-1] == lists[-1]
+    for part in (slice(7), slice(5, 40), slice(9, 9), slice(None, None, -1), slice(3, None, 4)):
+        assert list(packed[part]) == lists[part]
+        assert list(packed[3:][part]) == lists[3:][part]
+    counts = [min(size, 2) for size in sizes]
+    assert packed.beginnings(np.array(counts)).tolist() == [block for blocks in lists for block in blocks[:2]]
+    prompts = [[1, 2, 8], [1, 2, 4], [5], [1, 7]]
+    rows = [(0.0, 12, 1), (0.0, 13, 1), (0.0, 3, 1), (0.0, 9, 1)]
+    in_lists = requests(rows, prefixes=prompts, prefix_block_tokens=4)
+    flat = np.array(list(chain.from_iterable(prompts)))
+    in_array = replace(in_lists, prefixes=PromptBlocks(flat, np.array([0, 3, 6, 7, 9])))
+    assert prefix_pieces(in_array) == prefix_pieces(in_lists)
 
 
 def test_an_identity_after_two_different_ones_is_refused() -> None:

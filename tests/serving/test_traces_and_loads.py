@@ -50,7 +50,8 @@ def test_a_mooncake_trace_becomes_seconds_tokens_and_blocks_in_the_order_of_time
     lines: list[str | bytes] = [json.dumps(later), json.dumps(ROW).encode()]
     load = read_mooncake(iter(lines))
     assert load.arrivals.tolist() == [0, 1.5]
-    assert load.prefixes == [[0, 7, 8], [0, 9]]
+    assert load.prefixes is not None
+    assert list(load.prefixes) == [[0, 7, 8], [0, 9]]
     assert load.prefix_block_tokens == 512
 
 

@@ -15,6 +15,7 @@ from itertools import chain
 import numpy as np
 
 from supernode_dataplane.serving.errors import InvalidServingError
+from supernode_dataplane.serving.promptblocks import PromptBlocks
 from supernode_dataplane.serving.requests import IntArray, Requests
 
 __all__ = ["Prefixes", "prefix_pieces"]
@@ -46,7 +47,11 @@ def prefix_pieces(requests: Requests) -> Prefixes:
     if requests.prefixes is None:
         return Prefixes.none(len(requests))
     full = requests.inputs // requests.prefix_block_tokens
-    named = np.fromiter(map(len, requests.prefixes), np.int64, len(requests))
+    prefixes = requests.prefixes
+    if isinstance(prefixes, PromptBlocks):
+        named = np.diff(prefixes.starts)
+    else:
+        named = np.fromiter(map(len, prefixes), np.int64, len(requests))
     if (named < full).any():
         bad = int(np.argmax(named < full))
         problem = f"request {bad} names {named[bad]} blocks and its prompt has {full[bad]} full ones"
@@ -54,8 +59,7 @@ def prefix_pieces(requests: Requests) -> Prefixes:
     counts, total = full.tolist(), int(full.sum())
     if not total:
         return Prefixes.none(len(requests))
-    rows = (row[:count] for row, count in zip(requests.prefixes, counts, strict=True))
-    identities = np.fromiter(chain.from_iterable(rows), np.int64, total)
+    identities = _beginnings(prefixes, full)
     starts = np.cumsum(full) - full
     first = np.zeros(total, bool)
     first[starts[full > 0]] = True
@@ -69,6 +73,14 @@ def prefix_pieces(requests: Requests) -> Prefixes:
     # Slices of a tuple: the garbage collector need not look at tuples of numbers twice.
     pieces = [numbers[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     return Prefixes(pieces, counts, sizes)
+
+
+def _beginnings(prefixes: Sequence[Sequence[int]], counts: IntArray) -> IntArray:
+    """Return the first so many identities of each prompt, shape (sum of counts,)."""
+    if isinstance(prefixes, PromptBlocks):
+        return prefixes.beginnings(counts)
+    rows = (row[:count] for row, count in zip(prefixes, counts.tolist(), strict=True))
+    return np.fromiter(chain.from_iterable(rows), np.int64, int(counts.sum()))
 
 
 def _counted(identities: IntArray) -> tuple[IntArray, IntArray]:

@@ -12,12 +12,14 @@ Blank lines are skipped. Requests that are not in order of time are sorted; time
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
 
 from supernode_dataplane.serving.errors import TraceError
+from supernode_dataplane.serving.promptblocks import PromptBlocks
 from supernode_dataplane.serving.requests import MAX_TOKENS, IntArray, Requests
 
 __all__ = ["read_azure", "read_mooncake"]
@@ -64,7 +66,7 @@ def read_mooncake(lines: Iterable[str | bytes]) -> Requests:
     times: list[float] = []
     inputs: list[int] = []
     outputs: list[int] = []
-    prefixes: list[list[int]] = []
+    identities, starts = array("q"), [0]
     for number, line in _lines(lines):
         try:
             row = json.loads(line)
@@ -79,9 +81,11 @@ def read_mooncake(lines: Iterable[str | bytes]) -> Requests:
         times.append(time / 1000)
         inputs.append(_length(number, row, "input_length"))
         outputs.append(_length(number, row, "output_length"))
-        prefixes.append(_blocks(number, row, inputs[-1]))
+        identities.fromlist(_blocks(number, row, inputs[-1]))
+        starts.append(len(identities))
     if not times:
         raise TraceError(1, "row", "the trace has no request", _MOONCAKE_HINT)
+    prefixes = PromptBlocks(np.frombuffer(identities, np.int64), np.array(starts, np.int64))
     return _requests(np.array(times), inputs, outputs, prefixes)
 
 
@@ -150,12 +154,12 @@ def _is_time(stamp: str) -> bool:
         return False
 
 
-def _requests(times: np.ndarray, inputs: list[int], outputs: list[int], prefixes: list[list[int]] | None) -> Requests:
+def _requests(times: np.ndarray, inputs: list[int], outputs: list[int], prefixes: PromptBlocks | None) -> Requests:
     order: IntArray = np.argsort(times, kind="stable")
     return Requests(
         arrivals=times[order] - times.min(),
         inputs=np.array(inputs, np.int64)[order],
         outputs=np.array(outputs, np.int64)[order],
-        prefixes=None if prefixes is None else [prefixes[place] for place in order.tolist()],
+        prefixes=None if prefixes is None else prefixes.of_prompts(order),
         prefix_block_tokens=_MOONCAKE_BLOCK,
     )
