@@ -139,7 +139,7 @@ def test_what_is_not_frozen_or_shares_a_default_is_as_in_the_standard_library() 
 
             @decorator(frozen=True, slots=True)
             class Shared:
-                values: list[int] = []  # noqa: RUF008
+                values: list[int] = []  # noqa: RUF012
 
 
 def test_matching_takes_a_record_apart() -> None:
