@@ -25,8 +25,10 @@ from supernode_dataplane.serving import (
     simulate,
     simulate_disaggregated,
 )
+from supernode_dataplane.serving.batch import Run
 from supernode_dataplane.serving.counting import EvenCounter
 from supernode_dataplane.serving.decoders import Decoders
+from supernode_dataplane.serving.lasttokens import LastTokens
 from supernode_dataplane.serving.prefixes import prefix_pieces
 from supernode_dataplane.serving.promptblocks import PromptBlocks
 
@@ -109,6 +111,26 @@ def test_blocks_that_run_out_send_the_last_one_back_to_be_recomputed() -> None:
     assert result.preemptions.tolist() == [0, 1]
     assert result.completed.tolist() == [46, 46 + 15 + 10]
     assert result.groups[0].kv_peak == 1
+
+
+def test_the_last_tokens_of_sequences_are_kept_in_the_order_of_admission() -> None:
+    tokens, run = LastTokens(), Run()
+    tokens.joined(3.0)
+    tokens.joined(3.0)
+    assert tokens.are_at(3.0)
+    tokens.all_at(5.0, 2)
+    for time in (6.0, 6.0, 7.0):
+        tokens.joined(time)
+    assert not tokens.are_at(5.0)
+    run.start, run.alpha, run.beta, run.steps = 8.0, 2.0, 0.5, 3
+    rows = np.frombuffer(tokens.gaps_of(run)).reshape(-1, 4).tolist()
+    # Each waits for the first step's end, at 10; then all five have two more gaps, of 2.5 and 3 s.
+    assert rows == [[5, 0, 1, 2], [4, 0, 1, 2], [3, 0, 1, 1], [2.5, 0.5, 2, 5]]
+    assert [tokens.left() for _ in range(4)] == [7, 6, 6, 5]
+    assert tokens.are_at(5.0)
+    assert tokens.left() == 5
+    tokens.joined(9.0)
+    assert tokens.are_at(9.0)
 
 
 def test_with_its_whole_output_reserved_nobody_is_preempted() -> None:
