@@ -97,8 +97,6 @@ class Memory:
 
     def preempt(self, request: int) -> None:
         """Give back what a sequence holds that decodes; it will read again what it had emitted."""
-        if self._crowded:
-            self.trim()
         done = self.decoders.leave(request)
         self.release(request)
         jobs = self._jobs
