@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from supernode_api.names import API_VERSION
@@ -27,7 +27,6 @@ from supernode_dataplane.figures import counted, workload_performance
 from supernode_dataplane.inputs import Inputs, check_workload, machine_inputs, solve_inputs, whole_server_ranks
 from supernode_dataplane.machine import ServerInput
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.stacks import stack_names
 from supernode_dataplane.state import MachineState, WorkloadResult
 

@@ -7,12 +7,12 @@ figure, or an assumption, and the report says which.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from supernode_cli.scenario import Reliability, Scenario
 from supernode_dataplane import reliability as model
 from supernode_dataplane.figures import decimal
 from supernode_dataplane.numeric import Number
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.state import WorkloadResult
 
 __all__ = ["Assumption", "TrainingGoodput", "goodput_figures", "training_figures", "training_goodput"]

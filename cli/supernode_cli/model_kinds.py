@@ -1,18 +1,16 @@
-"""What the fields of our models may be, read off their annotations: for checks, and for the words of errors."""
+"""What the fields of our models may be, read off their annotations: for the words of errors."""
 
 from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-
-from supernode_dataplane.records import dataclass
 
 __all__ = ["Kind", "fields_of", "is_model", "kinds_of", "required_of"]
 
@@ -26,8 +24,6 @@ class Kind:
     type: Any
     parts: tuple[Any, ...] = ()
     bounds: tuple[tuple[str, Any], ...] = ()
-    exact: bool = True
-    """Whether type, parts and bounds are all that its annotation says."""
 
     def bound(self, *names: str) -> Any:
         """Return the first of these bounds that there is, or None."""
@@ -58,9 +54,7 @@ def kinds_of(annotation: Any, metadata: Sequence[Any] = ()) -> tuple[Kind, ...]:
     kind = origin or annotation
     if kind not in (bool, int, float, str, list, dict) and not (isinstance(kind, type) and _is_known(kind)):
         return ()
-    said = tuple(_said(metadata))
-    bounds = tuple((name, value) for name, value in said if name in _BOUNDS)
-    return (Kind(kind, arguments, bounds, exact=len(bounds) == len(said)),)
+    return (Kind(kind, arguments, tuple(_bounds(metadata))),)
 
 
 def _is_known(kind: type) -> bool:
@@ -72,14 +66,12 @@ def is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def _said(metadata: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what annotations say of a value, by name; what is None is not said."""
+def _bounds(metadata: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     for entry in metadata:
         if isinstance(entry, FieldInfo):
-            yield from _said(entry.metadata)
-        elif is_dataclass(entry):
-            yield from (
-                (each.name, value) for each in fields(entry) if (value := getattr(entry, each.name)) is not None
-            )
-        else:
-            yield from (item for item in getattr(entry, "__dict__", {"?": entry}).items() if item[1] is not None)
+            yield from _bounds(entry.metadata)
+            continue
+        for name in _BOUNDS:
+            value = getattr(entry, name, None)
+            if value is not None:
+                yield name, value

@@ -6,9 +6,8 @@ Only figures whose definition matches the row they stand in; where definitions d
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
-
-from supernode_dataplane.records import dataclass
 
 __all__ = ["PUBLISHED", "Published", "published"]
 

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ValidationError
 
 from supernode_cli.errors import ScenarioError
 from supernode_cli.model_kinds import Kind, fields_of, is_model, kinds_of, required_of
-from supernode_cli.plain_models import constructed
 from supernode_dataplane import wording
 
 __all__ = ["checked", "field_paths"]
@@ -31,9 +30,6 @@ def checked(model: type[M], document: Any) -> M:
     problem = _problem((Kind(model),), document, ())
     if problem is not None:
         raise problem
-    plain = constructed(model, document)
-    if plain is not None:
-        return plain
     try:
         return model.model_validate(document)
     except ValidationError as error:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from supernode_cli.completion import time_words
@@ -23,7 +23,6 @@ from supernode_dataplane.changed_profile import changes
 from supernode_dataplane.figures import decimal, machine_performance, workload_performance
 from supernode_dataplane.inputs import machine_inputs, solve_inputs
 from supernode_dataplane.profile import Profile, load_profile
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.stacks import stack_names
 from supernode_dataplane.state import MachineState, WorkloadResult
 

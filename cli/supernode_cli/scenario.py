@@ -21,7 +21,6 @@ from pydantic import ConfigDict, Field, JsonValue, StringConstraints
 from supernode_api.base import ApiModel
 from supernode_api.training import MAX_CONFIG_CHARACTERS, Parallelism, Training
 from supernode_cli.failed import Failed
-from supernode_cli.plain_models import dumped
 from supernode_cli.scenario_inference import ScenarioInference
 from supernode_cli.scenario_kernel import ScenarioKernel
 
@@ -203,8 +202,8 @@ class Scenario(ApiModel):
         import json
 
         # What is only about queues changes nothing of the steady state, nor its digest.
-        spec = dumped(self, without=("machine", "reliability"))
-        spec.get("inference", {}).pop("engine", None)
+        apart: dict[str, Any] = {"machine": True, "reliability": True, "inference": {"engine"}}
+        spec = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=apart)
         if isinstance(spec["model"].get("config"), dict):
             spec["model"]["config"] = json.dumps(spec["model"]["config"])
         return spec

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from supernode_dataplane.figures import decimal
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.state import WorkloadResult
 
 __all__ = ["Part", "memory_parts", "step_parts"]

@@ -11,12 +11,11 @@ FLOPs count a multiplication and an addition as two. A context (tokens in the se
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-from supernode_dataplane.records import dataclass, field
 
 __all__ = ["Architecture", "Attention", "FeedForward", "LayerGroup"]
 

@@ -11,6 +11,7 @@ apart, the attention dies have the caches, and the experts must fit too.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,6 @@ from supernode_dataplane.architecture import LayerGroup
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.figures import counted
 from supernode_dataplane.numeric import Number, any_true, at_least, at_most
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.stages import Stage, pool_stages
 
 __all__ = [

@@ -9,6 +9,7 @@ both have, in proportion to what remains of each; a group runs at the pace of th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 
 from supernode_dataplane.constants import LINK_EFFICIENCY, POD_EFFICIENCY
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass
 
 __all__ = ["Cost", "Incast", "LinkView", "data_cost", "incast_of", "pipeline_cost", "tensor_cost"]
 

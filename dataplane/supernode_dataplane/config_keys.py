@@ -6,10 +6,10 @@ Everything else is refused by :mod:`supernode_dataplane.model_config`, unless it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from supernode_dataplane.errors import InvalidModelError
-from supernode_dataplane.records import dataclass
 
 __all__ = ["FAMILIES", "HARMLESS", "Config", "Family"]
 

@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Literal
-
-from supernode_dataplane.records import dataclass
 
 __all__ = [
     "ACTIVATION_BYTES",

@@ -14,6 +14,8 @@ share of the work between two exchanges and never traffic. Context of a row is i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from supernode_dataplane.architecture import LayerGroup
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.exchange import Exchange, all_reduce_seconds, combine, dispatch
@@ -27,7 +29,6 @@ from supernode_dataplane.operators import (
     head_work,
     vector_seconds,
 )
-from supernode_dataplane.records import dataclass
 
 __all__ = ["DecodeStep", "LayerTimes", "decode_step", "layer_times"]
 

@@ -5,12 +5,12 @@ Every number may be an array; then all of them broadcast together, and what is c
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.hardware import BYTES, Format, Hardware
 from supernode_dataplane.numeric import Number
-from supernode_dataplane.records import dataclass, field
 from supernode_dataplane.stacks import Stack
 
 __all__ = ["Experts", "Pool", "Precision", "Speculation", "Split", "Streams", "WeightClass"]

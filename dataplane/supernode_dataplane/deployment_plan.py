@@ -11,7 +11,7 @@ layout (lengths, load, prompts, shares, accepted drafts, imbalance) may be array
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from supernode_dataplane.architecture import Architecture
@@ -21,7 +21,6 @@ from supernode_dataplane.hardware import Hardware
 from supernode_dataplane.inference import InferenceSpec, Mode
 from supernode_dataplane.numeric import Number
 from supernode_dataplane.pool_layout import IllegalLayoutError, lay_out
-from supernode_dataplane.records import dataclass, field
 from supernode_dataplane.state import Problem
 
 __all__ = [

@@ -14,11 +14,11 @@ Latency and bandwidth: arXiv 2607.26444; forms: arXiv 2506.12708 and sgl-project
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from supernode_dataplane.hardware import BYTES, Format, Hardware, Wire
 from supernode_dataplane.numeric import Number, at_least, at_most, log2
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.stacks import Stack
 
 __all__ = [

@@ -12,6 +12,7 @@ all that are up. The figure is what they do send, so dies get what is left; wher
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 from supernode_dataplane.constants import POD_EFFICIENCY
 from supernode_dataplane.machine import ServerInput
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass
 
 __all__ = [
     "Fabric",

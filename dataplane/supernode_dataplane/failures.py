@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from supernode_dataplane.errors import ImpossibleFailureError
 from supernode_dataplane.machine import ServerInput
 from supernode_dataplane.optics import optics_of
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass
 
 __all__ = ["Failures", "failed_servers"]
 

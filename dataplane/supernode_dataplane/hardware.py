@@ -7,7 +7,7 @@ elsewhere. All bandwidths are one way, bytes per second of one die; latencies ar
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -16,7 +16,6 @@ import numpy as np
 from supernode_dataplane.constants import LINK_EFFICIENCY
 from supernode_dataplane.numeric import Number, at_least, at_most
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass
 
 __all__ = ["BYTES", "Format", "Hardware", "Wire", "hardware_of"]
 

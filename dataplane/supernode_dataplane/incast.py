@@ -16,6 +16,8 @@ it takes is not decided here; where a step's time has no room for it, the ports 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +26,6 @@ from supernode_dataplane.deployment import Pool
 from supernode_dataplane.exchange import SCALE_SHARE
 from supernode_dataplane.hardware import BYTES
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass
 
 __all__ = ["Excess", "bounded_excess", "excess_of", "member_load", "show_hottest", "uplink_room"]
 

@@ -12,7 +12,7 @@ loop's (:mod:`supernode_dataplane.serving`). Every number may be an array.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from supernode_dataplane.capacity import Capacity, cache_bytes, capacity_of
@@ -21,7 +21,6 @@ from supernode_dataplane.deployment import Pool
 from supernode_dataplane.numeric import Number, at_most, choose
 from supernode_dataplane.pool_phases import decode_phase, prompt_phase
 from supernode_dataplane.prefill import PrefillStep
-from supernode_dataplane.records import dataclass
 
 __all__ = ["InferencePoint", "InferenceSpec", "Mode", "inference_point", "transfer_seconds"]
 

@@ -9,7 +9,7 @@ way between both sets the rate.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -25,7 +25,6 @@ from supernode_dataplane.pool_parts import PoolPart, pool_parts
 from supernode_dataplane.pool_rates import PoolRates, Rates, deployment_rates
 from supernode_dataplane.pool_traffic import Ways, add_pairs, add_split, add_spread
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.runs import DieLoads, Run, Stall, place_of, stall_of_links
 
 __all__ = ["InferenceRun", "PlacedPools", "placed_pools", "run_deployment"]

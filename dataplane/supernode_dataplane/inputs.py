@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from supernode_api.ranges import format_ranges, parse_ranges
@@ -21,7 +22,6 @@ from supernode_dataplane.inference_fields import parse_inference
 from supernode_dataplane.machine import PartInput, RankInput, ServerInput, TrainingSpec, WorkloadInput
 from supernode_dataplane.placing import describe_dies
 from supernode_dataplane.profile import Profile, load_profile, profile_names
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.solving import solve
 from supernode_dataplane.spec import check_training, expected_ranks, parse_training
 from supernode_dataplane.state import MachineState, Problem

@@ -7,7 +7,7 @@ the dies that hold the same part of the same experts are the rest. Costs have th
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from supernode_dataplane.communication import Cost, Incast, LinkView, data_cost, incast_of, pipeline_cost, tensor_cost
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass, field
 
 __all__ = ["Groups", "LinkCosts", "groups_of", "link_costs"]
 

@@ -5,13 +5,13 @@ Values only; :mod:`supernode_dataplane.inputs` makes them from API objects.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.constants import GRADIENT_BYTES, WEIGHT_BYTES
 from supernode_dataplane.deployment_plan import DeploymentPlan
 from supernode_dataplane.numeric import Number
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.state import Problem
 
 __all__ = [

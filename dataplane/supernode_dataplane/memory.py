@@ -10,13 +10,13 @@ Lengths and batches of the spec may be arrays of points.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 
 from supernode_dataplane.constants import BUFFER_BYTES, LOGIT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES
 from supernode_dataplane.layout import data_parallel, expert_replicas, replicas, stage_kinds
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.numeric import Number, any_true, at_least, at_most, choose, element
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.shares import LayerShare, layer_shares
 from supernode_dataplane.state import Problem
 

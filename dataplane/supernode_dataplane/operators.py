@@ -11,12 +11,12 @@ more dies than there are key-value heads.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 from supernode_dataplane.architecture import Attention, FeedForward, LayerGroup
 from supernode_dataplane.deployment import Pool, WeightClass
 from supernode_dataplane.numeric import Number, at_least, at_most, exp
-from supernode_dataplane.records import dataclass
 
 __all__ = [
     "KNEE",

@@ -13,13 +13,13 @@ source says so. Scale-out modules (RDMA) carry no uplink and are counted only:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass
 
 __all__ = ["Optics", "lit_modules", "optics_of"]
 

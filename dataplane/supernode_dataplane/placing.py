@@ -5,6 +5,8 @@ A die or link that two workloads (or two ranks) name is the first one's; nothing
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,6 @@ from supernode_dataplane.figures import counted
 from supernode_dataplane.layout import check_layout, replicas
 from supernode_dataplane.machine import PartInput, RankInput, WorkloadInput
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.state import Problem
 
 __all__ = ["Placed", "describe_dies", "names", "place"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -24,7 +24,6 @@ from supernode_dataplane.layout import check_layout, replicas
 from supernode_dataplane.link_costs import Groups, LinkCosts, groups_of, link_costs
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.stacks import Stack
 from supernode_dataplane.state import Problem
 from supernode_dataplane.training import Plan, Step, plan_training, training_step

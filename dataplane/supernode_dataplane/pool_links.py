@@ -7,7 +7,7 @@ of a group that have the same ports on the same server are alike and are looked 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from supernode_dataplane.communication import LinkView
 from supernode_dataplane.hardware import Hardware
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass
 
 __all__ = ["PoolLinks", "pool_links"]
 

@@ -6,11 +6,12 @@ way to the bus between servers, where there is one. What is sent is received by 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from supernode_dataplane.communication import LinkView
-from supernode_dataplane.records import dataclass
 
 __all__ = ["Neighbours", "ring_neighbours", "stage_neighbours"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,6 @@ from supernode_dataplane.communication import Incast, LinkView, incast_of
 from supernode_dataplane.deployment_plan import Deployment, RolePool
 from supernode_dataplane.pool_links import PoolLinks, pool_links
 from supernode_dataplane.pool_neighbours import Neighbours, ring_neighbours, stage_neighbours
-from supernode_dataplane.records import dataclass
 
 __all__ = ["PoolPart", "pool_parts"]
 

@@ -17,7 +17,7 @@ Ring attention: arXiv 2310.01889. One stage, one group and no split are the plai
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from supernode_dataplane.architecture import Architecture, Attention
 from supernode_dataplane.decode import DecodeStep, decode_step
@@ -26,7 +26,6 @@ from supernode_dataplane.exchange import gather_seconds
 from supernode_dataplane.numeric import Number, at_least, at_most
 from supernode_dataplane.operators import head_work
 from supernode_dataplane.prefill import PrefillStep, prefill_step
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.split import split_decode_step
 from supernode_dataplane.stages import pool_stages
 

@@ -9,6 +9,7 @@ the plan are arrays, so is what follows from them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from supernode_dataplane.capacity import cache_bytes, expert_weight_bytes, weight_bytes
@@ -27,7 +28,6 @@ from supernode_dataplane.inference import InferencePoint, inference_point
 from supernode_dataplane.numeric import Number, at_least, at_most, choose, key_of_largest
 from supernode_dataplane.pool_work import PoolWork, decode_work, prefill_work, split_work
 from supernode_dataplane.prefill import PrefillStep
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.state import Bound
 
 __all__ = ["PoolRates", "Rates", "deployment_rates"]

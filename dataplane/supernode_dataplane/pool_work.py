@@ -8,7 +8,7 @@ Sequences, tokens and context may be arrays, as the step's numbers then are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from supernode_dataplane.constants import COLLECTIVE_VECTOR_SHARE
 from supernode_dataplane.decode import DecodeStep
@@ -17,7 +17,6 @@ from supernode_dataplane.exchange import halving_doubling_seconds, one_shot_seco
 from supernode_dataplane.numeric import Number, at_least, at_most, choose
 from supernode_dataplane.pool_phases import hop_bytes, ring_bytes
 from supernode_dataplane.prefill import PrefillStep
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.split import split_decode_step, split_pool_step
 from supernode_dataplane.state import Bound
 

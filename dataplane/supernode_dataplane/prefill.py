@@ -10,12 +10,13 @@ head runs once for each sequence. Attention of latent models is uncompressed her
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from supernode_dataplane.architecture import LayerGroup
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.exchange import all_reduce_seconds, combine, dispatch
 from supernode_dataplane.numeric import Number, any_true, at_least, choose
 from supernode_dataplane.operators import Work, attention_weights, dense_work, expert_work, head_work, vector_seconds
-from supernode_dataplane.records import dataclass
 
 __all__ = ["PrefillStep", "prefill_step"]
 

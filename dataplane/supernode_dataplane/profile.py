@@ -9,13 +9,12 @@ file says ``supernode: true`` can be a SuperNode object; the others are there to
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Final, Literal
 
 from supernode_dataplane.errors import ProfileNotFoundError
 from supernode_dataplane.packaged import data_names, read_data
-from supernode_dataplane.records import dataclass
 
 __all__ = [
     "Profile",

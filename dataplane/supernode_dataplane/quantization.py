@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -23,7 +23,6 @@ from supernode_dataplane.deployment import WeightClass
 from supernode_dataplane.errors import InvalidModelError
 from supernode_dataplane.hardware import Format
 from supernode_dataplane.layer_patterns import NAMES, PatternError, is_small, names_matched
-from supernode_dataplane.records import dataclass
 
 __all__ = ["Quantization", "quantization_of", "read_quantization"]
 

@@ -16,10 +16,10 @@ no public source: they are arguments. Times are seconds; every number may be an 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from supernode_dataplane.numeric import Number, at_least, at_most, exp
-from supernode_dataplane.records import dataclass
 
 __all__ = [
     "CHECKPOINT_SECONDS",

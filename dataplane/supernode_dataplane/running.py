@@ -9,7 +9,7 @@ run has does not depend on its numbers (:class:`PlacedTraining`); what it sends 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from supernode_dataplane.link_costs import LinkCosts, groups_of, link_costs
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.numeric import Number
 from supernode_dataplane.placing import Placed, names
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.runs import DieLoads, Run, Stall, place_of, stall_of_links
 from supernode_dataplane.training import EXCHANGES_PER_PASS, Plan, Step, training_step
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from supernode_dataplane.fabric import Fabric
 from supernode_dataplane.placing import Placed
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.state import WaitingReason
 
 __all__ = ["DieLoads", "Run", "Stall", "place_of", "stall_of_links"]

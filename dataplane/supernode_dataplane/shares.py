@@ -10,13 +10,13 @@ product. All figures are of one micro-batch. Sequence length, micro-batch and im
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 from supernode_dataplane.architecture import Attention, FeedForward, LayerGroup
 from supernode_dataplane.constants import ACTIVATION_BYTES, RECOMPUTED_BYTES, WEIGHT_BYTES
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.numeric import Number
-from supernode_dataplane.records import dataclass
 
 __all__ = ["LayerShare", "layer_shares", "shares_of"]
 

@@ -11,7 +11,7 @@ shared experts with their routers.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from supernode_dataplane.decode import DecodeStep, LayerTimes, layer_times
 from supernode_dataplane.deployment import Pool
@@ -19,7 +19,6 @@ from supernode_dataplane.exchange import SCALE_SHARE
 from supernode_dataplane.hardware import BYTES
 from supernode_dataplane.numeric import Number, at_least
 from supernode_dataplane.operators import expert_work, head_work
-from supernode_dataplane.records import dataclass
 
 __all__ = ["SplitStep", "split_decode_step", "split_pool_step", "split_step"]
 

@@ -8,13 +8,12 @@ their standard errors are in ``data/stacks.yaml``; the rows that fit them are in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal
 
 from supernode_dataplane.errors import StackNotFoundError
 from supernode_dataplane.packaged import read_data
-from supernode_dataplane.records import dataclass
 
 __all__ = ["Figure", "Stack", "load_stack", "stack_figures", "stack_names"]
 

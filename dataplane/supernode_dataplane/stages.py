@@ -6,13 +6,12 @@ and the draft layers. Stages that are alike come once, with how many there are.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from supernode_dataplane.architecture import Architecture, LayerGroup
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.layer_groups import group_layers
-from supernode_dataplane.records import dataclass
 
 __all__ = ["Stage", "pool_stages"]
 

@@ -8,12 +8,11 @@ states; nothing here knows a clock.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from supernode_dataplane.records import dataclass
 
 __all__ = ["Bound", "DeviceState", "FabricState", "MachineState", "Problem", "WaitingReason", "WorkloadResult"]
 

@@ -15,6 +15,7 @@ arrays; where the dies are enters by the costs of :mod:`supernode_dataplane.link
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -39,7 +40,6 @@ from supernode_dataplane.numeric import (
     of_each,
 )
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.state import Bound
 from supernode_dataplane.training_plan import LayerCost, Pass, Plan, plan_training, tokens_of
 

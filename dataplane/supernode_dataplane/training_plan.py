@@ -7,7 +7,7 @@ numbers of its spec are arrays, of many; what becomes of it on links is :mod:`su
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +26,6 @@ from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.memory import Memory, plan_memory
 from supernode_dataplane.numeric import Number, at_least, choose
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.records import dataclass
 from supernode_dataplane.shares import LayerShare, layer_shares
 from supernode_dataplane.stacks import Stack, load_stack
 from supernode_dataplane.state import Problem

@@ -1,4 +1,4 @@
-"""The packaged files are read as YAML readers read them, and a wrong one is refused by name."""
+"""A model is read alone and is the one of the whole file; a wrong profile is refused by name."""
 
 from __future__ import annotations
 
@@ -8,35 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from supernode_dataplane import load_model, model_names, packaged, profile
+from supernode_dataplane import load_model, model_names, profile
 from supernode_dataplane.catalogue import model_source
 
 DATA = files("supernode_dataplane").joinpath("data")
-FILES = sorted(
-    (*folder, file.name)
-    for folder in ((), ("profiles",), ("scenarios",))
-    for file in DATA.joinpath(*folder).iterdir()
-    if file.name.endswith(".yaml")
-)
-
-
-@pytest.mark.parametrize("path", FILES, ids="/".join)
-def test_a_file_has_the_values_that_a_yaml_reader_gives(path: tuple[str, ...]) -> None:
-    theirs = yaml.safe_load(DATA.joinpath(*path).read_text(encoding="utf-8"))
-    ours = packaged.read_data(*path)
-    assert repr(ours) == repr(theirs)  # 1 is not 1.0, and keys are in order
-
-
-def test_quotes_anchors_and_every_kind_of_plain_value_are_understood() -> None:
-    text = """
-    all: &all {one: 1, "two": "2", three: 3.0, small: 1.5e-6, no: no, "on": "on", null: ~}
-    list: [1, "1", '1', yes, "yes", null, "null", 1e3, 1.0e+3, 0x10, 010, 2024-01-01, "2024-01-01", .inf, "", two words]
-    more: {<<: *all, two: two, again: *all}
-    long: |
-      lines
-      kept
-    """
-    assert repr(packaged.parse_data(text)) == repr(yaml.safe_load(text))
 
 
 def test_every_model_is_the_one_of_the_whole_file_by_all_of_its_names() -> None:
