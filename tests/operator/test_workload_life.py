@@ -65,8 +65,8 @@ def test_placement_and_performance_follow_the_pods_and_stop_with_one_of_them(
     agent.held.pop(5)
     world.wait_condition(lambda: world.get_workload("llama"), "Ready", "False", "Incomplete", 4)
     # The agent's word that nobody holds the dies may come before that of the pod's end.
-    said = lambda: world.condition(world.get_workload("llama"), "Ready")["message"]  # noqa: E731
-    wait_for(lambda: "1 of 2 ranks have no pod" in said(), "the pod that is missing")
+    message = lambda: world.condition(world.get_workload("llama"), "Ready")["message"]  # noqa: E731
+    wait_for(lambda: "1 of 2 ranks have no pod" in message(), "the pod that is missing")
     status = world.get_workload("llama")["status"]
     assert status["performance"]["tokensPerSecond"] == "0"
     assert status["progress"]["tokensPerSecond"] == "0"
