@@ -16,7 +16,7 @@ from supernode_cli.sweep_groups import NUMBERS, group_points, group_rows
 from supernode_cli.sweep_points import Grid, parse_points, put
 from supernode_cli.sweep_rows import row_of, rows_of
 from supernode_dataplane.sweeping import SweptFigures, sweep_deployment
-from support.scenarios import SMALL_DECODE, changed
+from support.scenarios import SMALL_DECODE, bounds_are_a_scenarios, changed
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = [name for name in SweptFigures.__slots__ if name not in ("fits", "problems")]
@@ -182,18 +182,7 @@ def test_layouts_models_and_machines_are_groups_of_their_own() -> None:
 
 @pytest.mark.parametrize("path", OF_INFERENCE)
 def test_the_bounds_of_a_number_are_those_of_a_scenario(path: str) -> None:
-    from supernode_cli.evaluation import parse_scenario
-
-    base = next(base for base in BASES.values() if path in numbers_of(base))
-    known = NUMBERS[path]
-    for value, legal in ((known.least, True), (known.most, True), (known.most + 1, False)):
-        document = copy.deepcopy(base)
-        put(document, path, value)
-        if legal:
-            parse_scenario(document)
-            continue
-        with pytest.raises(ScenarioError, match=path.rpartition(".")[2]):
-            parse_scenario(document)
+    bounds_are_a_scenarios(path, next(base for base in BASES.values() if path in numbers_of(base)))
 
 
 def test_no_point_of_a_large_grid_is_looked_at_alone(monkeypatch: pytest.MonkeyPatch) -> None:

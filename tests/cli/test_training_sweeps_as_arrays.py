@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from supernode_cli import sweep_rows
-from supernode_cli.evaluation import ScenarioError, evaluate, parse_scenario, prepare
+from supernode_cli.evaluation import ScenarioError, evaluate, prepare
 from supernode_cli.sweep_groups import NUMBERS, group_points, group_rows
 from supernode_cli.sweep_points import Grid, parse_points, put
 from supernode_cli.sweep_rows import _grouped, row_of, rows_of
 from supernode_dataplane.training_sweeping import TRAINING_NUMBERS, SweptTraining, sweep_training
 from support.machines import SMALL_MOE
-from support.scenarios import changed
+from support.scenarios import bounds_are_a_scenarios, changed
 
 FIGURES = [name for name in SweptTraining.__slots__ if name not in ("runs", "problems", "cards")]
 PATHS = {known.name: path for path, known in NUMBERS.items() if path.startswith("training.") and known.name}
@@ -251,15 +251,7 @@ def test_several_supernodes_are_looked_at_one_by_one_in_parts_that_all_cores_sha
 
 @pytest.mark.parametrize("path", [path for path in NUMBERS if not path.startswith("inference.")])
 def test_the_bounds_of_a_number_of_training_are_those_of_a_scenario(path: str) -> None:
-    known = NUMBERS[path]
-    for value, legal in ((known.least, True), (known.most, True), (known.most + 1, False)):
-        document = deepcopy(EXPERTS)
-        put(document, path, value)
-        if legal:
-            parse_scenario(document)
-            continue
-        with pytest.raises(ScenarioError, match=path.rpartition(".")[2]):
-            parse_scenario(document)
+    bounds_are_a_scenarios(path, EXPERTS)
 
 
 def test_no_point_of_a_large_grid_of_training_is_looked_at_alone(monkeypatch: pytest.MonkeyPatch) -> None:

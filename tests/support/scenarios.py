@@ -6,12 +6,16 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from click.testing import CliRunner
 
+from supernode_cli.evaluation import ScenarioError, parse_scenario
 from supernode_cli.main import cli
+from supernode_cli.sweep_groups import NUMBERS
+from supernode_cli.sweep_points import put
 
-__all__ = ["SMALL_DECODE", "changed", "r1_scenario", "run_on_file"]
+__all__ = ["SMALL_DECODE", "bounds_are_a_scenarios", "changed", "r1_scenario", "run_on_file"]
 
 
 def r1_scenario(
@@ -51,3 +55,16 @@ def run_on_file(folder: Path, command: str, scenario: Any, *flags: str) -> tuple
     result = CliRunner().invoke(cli, [command, "-f", str(file), *flags])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.stdout, result.stderr
+
+
+def bounds_are_a_scenarios(path: str, base: dict[str, Any]) -> None:
+    """Check that a number of a sweep's groups may be what a scenario's field may be, and no more."""
+    known = NUMBERS[path]
+    for value, legal in ((known.least, True), (known.most, True), (known.most + 1, False)):
+        document = deepcopy(base)
+        put(document, path, value)
+        if legal:
+            parse_scenario(document)
+            continue
+        with pytest.raises(ScenarioError, match=path.rpartition(".")[2]):
+            parse_scenario(document)
