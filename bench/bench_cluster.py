@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +19,9 @@ from support.product import AGENT_NAMESPACE, MACHINE, NAMESPACE, Product
 
 WORKLOAD = "llama-3-1-405b"
 _WATCHED = "kubectl get --watch"
+_RUNS = 3
+"""Of what is measured once each: other work on the machine moves a single one by a third."""
+_SETTLE_SECONDS = 10
 
 
 def measure(rest_seconds: int) -> Iterator[Row]:
@@ -39,41 +44,66 @@ def _machine(product: Product) -> Iterator[Row]:
     devices = "{.status.allocatable.huawei\\.com/Ascend910} {.status.allocatable.supernode\\.io/bus-link}"
     wanted = ("NodesReady", "DevicesReady", "Ready")
     conditions = " ".join(f'{{.status.conditions[?(@.type=="{name}")].status}}' for name in wanted)
-    nodes = _Watched(product, "nodes", devices)
-    machines = _Watched(product, "supernodes", conditions)
-    with nodes, machines:
-        start = time.monotonic()
-        product.kubectl("apply", "-f", "examples/supernode-384.yaml")
-        nodes.until(lambda line: line == "768 5376")
-        machines.until(lambda line: line.startswith("True True"))
-        took = time.monotonic() - start
-        yield Row("SuperNode applied -> NodesReady, DevicesReady, 768 dies allocatable", took, "s", 5, _WATCHED)
-        machines.until(lambda line: line == "True True True")
-        took = time.monotonic() - start
-        yield Row("SuperNode applied -> Ready with 16 cabinet pods", took, "s", 30, _WATCHED)
+    allocatable, ready = [], []
+    for run in range(_RUNS):
+        if run:
+            product.kubectl("delete", "supernode", MACHINE, "--timeout=120s")
+            product.wait(lambda: not product.get("pods", "-n", AGENT_NAMESPACE)["items"], "the agent to go", 90)
+            time.sleep(_SETTLE_SECONDS)
+        with _Watched(product, "nodes", devices) as nodes, _Watched(product, "supernodes", conditions) as machines:
+            start = time.monotonic()
+            product.kubectl("apply", "-f", "examples/supernode-384.yaml")
+            nodes.until(lambda line: line == "768 5376")
+            machines.until(lambda line: line.startswith("True True"))
+            allocatable.append(time.monotonic() - start)
+            machines.until(lambda line: line == "True True True")
+            ready.append(time.monotonic() - start)
+    yield _median("SuperNode applied -> NodesReady, DevicesReady, 768 dies allocatable", allocatable, 5)
+    yield _median("SuperNode applied -> Ready with 16 cabinet pods", ready, 30)
 
 
 def _pods(product: Product) -> Iterator[Row]:
-    pods = _Watched(product, "pods", f"-l=supernode.io/workload={WORKLOAD}", "{.metadata.name} {.status.phase}")
-    rates = _Watched(
-        product, "snw", f"--field-selector=metadata.name={WORKLOAD}", "{.status.performance.tokensPerSecond}"
-    )
-    with pods, rates:
-        start = time.monotonic()
-        product.kubectl("apply", "-f", "examples/llama-3.1-405b-training.yaml")
-        found: set[str] = set()
+    running, rated = [], []
+    for run in range(_RUNS):
+        if run:
+            _clear(product)
+        pods = _Watched(product, "pods", f"-l=supernode.io/workload={WORKLOAD}", "{.metadata.name} {.status.phase}")
+        rates = _Watched(
+            product, "snw", f"--field-selector=metadata.name={WORKLOAD}", "{.status.performance.tokensPerSecond}"
+        )
+        with pods, rates:
+            start = time.monotonic()
+            product.kubectl("apply", "-f", "examples/llama-3.1-405b-training.yaml")
+            _all_run(pods)
+            running.append(time.monotonic() - start)
+            rates.until(lambda line: float(line or 0) > 0)
+            rated.append(time.monotonic() - start)
+    yield _median("48 pods of 16 dies and 112 links applied -> all Running", running, 15)
+    yield _median("the same -> tokens per second in status", rated, 17)
 
-        def all_run(line: str) -> bool:
-            if line.endswith(" Running"):
-                found.add(line)
-            return len(found) == 48
 
-        pods.until(all_run)
-        took = time.monotonic() - start
-        yield Row("48 pods of 16 dies and 112 links applied -> all Running", took, "s", 15, _WATCHED)
-        rates.until(lambda line: float(line or 0) > 0)
-        took = time.monotonic() - start
-        yield Row("the same -> tokens per second in status", took, "s", 17, _WATCHED)
+def _clear(product: Product) -> None:
+    """Delete the workload and wait until its pods have gone: taking 48 down is as much work as starting them."""
+    product.kubectl("delete", "snw", WORKLOAD)
+    product.wait(lambda: not product.get("pods", "-n", "default")["items"], "the pods to go", 120)
+    product.wait(lambda: not product.holders(), "the dies to be free", 90)
+    time.sleep(_SETTLE_SECONDS)
+
+
+def _all_run(pods: _Watched) -> None:
+    found: set[str] = set()
+
+    def all_run(line: str) -> bool:
+        if line.endswith(" Running"):
+            found.add(line)
+        return len(found) == 48
+
+    pods.until(all_run)
+
+
+def _median(what: str, seconds: list[float], budget: float) -> Row:
+    each = ", ".join(f"{one:.1f}" for one in sorted(seconds))
+    return Row(what, statistics.median(seconds), "s", budget, f"{_WATCHED}; median of {each}")
 
 
 class _Watched:
@@ -116,15 +146,22 @@ def _fault(product: Product) -> Iterator[Row]:
 
 
 def _change(product: Product) -> Iterator[Row]:
-    product.kubectl("delete", "snw", WORKLOAD)
-    product.wait(lambda: not product.holders(), "the dies to be free", 90)
+    _clear(product)
     product.apply(workload("bench", 2))
     product.wait(lambda: product.rate("bench") > 0, "a rate", 60)
-    pods = product.get("pods", "-l", "supernode.io/workload=bench")["items"]
-    product.kubectl("delete", "pod", pods[0]["metadata"]["name"], "--wait=false")
-    took = product.wait(lambda: product.rate("bench") == 0, "the rate to be 0", 20)
-    yield Row("workload change seen by the API server -> performance in status", took, "s", 2, "a rank's pod deleted")
-    product.wait(lambda: product.rate("bench") > 0, "a rate", 60)
+    rates = _Watched(product, "snw", "--field-selector=metadata.name=bench", "{.status.performance.tokensPerSecond}")
+    times = []
+    with rates:
+        for _ in range(_RUNS):
+            rates.until(lambda line: float(line or 0) > 0)
+            pods = product.get("pods", "-l", "supernode.io/workload=bench")["items"]
+            start = time.monotonic()
+            product.kubectl("delete", "pod", pods[0]["metadata"]["name"], "--wait=false")
+            rates.until(lambda line: float(line or 0) == 0)
+            times.append(time.monotonic() - start)
+        rates.until(lambda line: float(line or 0) > 0)
+    row = _median("workload change seen by the API server -> performance in status", times, 2)
+    yield replace(row, how=f"{row.how}; a rank's pod deleted, kubectl's own time included")
 
 
 def _memory(product: Product) -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """docs/benchmarks.md: the table of a run, or of single groups put into the table that is there. Text in, text out.
 
-What people wrote below the table stays. Rows are told apart by what they measure; one that is new goes to the end.
+What people wrote below the table stays. Rows are told apart by what they measure; one that is new follows the row
+measured before it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ __all__ = ["merged", "page"]
 
 _INTRODUCTION = """# Benchmarks
 
-`make bench` measures every budget of the design that exists so far and prints it beside its limit; this page is
+`make bench` measures every budget of the design and prints it beside its limit; this page is
 the output of `bench/run.py --write docs/benchmarks.md`, with `--only GROUP` of single groups. A ratio of at most 1 is
-within the budget; beside another tool the budget is what that one takes. The machine is shared and noisy: read the
-ratios, not the digits.
+within the budget; beside another tool the budget is what that one takes; a row without a budget says what the same
+takes with its error bar, or as the command does it. The machine is shared and noisy: read the ratios, not the digits.
 """
 _MEASURED = "Measured on "
 _APART = "- since then, "
@@ -32,13 +33,15 @@ def merged(before: str, groups: Mapping[str, Sequence[Row]], machine: str) -> st
     """Return a page with the rows of some groups anew, and a line for each group that says where they are from."""
     head, table, below = _parts(before)
     for rows in groups.values():
+        after = len(table)
         for row in rows:
             line, key = render_row(row), _key(row.what)
             places = [number for number, old in enumerate(table) if _key(old) == key]
             if places:
                 table[places[0]] = line
             else:
-                table.append(line)
+                table.insert(after, line)
+            after = (places[0] if places else after) + 1
     lines = [line for line in head.splitlines() if not line.startswith(tuple(f"{_APART}{name}:" for name in groups))]
     lines += [f"{_APART}{name}: {machine}" for name in groups]
     return _joined("\n".join(lines), table, below)

@@ -17,12 +17,15 @@ class Row:
     what: str
     value: float
     unit: str
-    budget: float
+    budget: float | None
+    """None where there is none: the row says what something takes beside one that has a budget."""
     how: str
 
     @property
     def ratio(self) -> float:
         """Measured over budget: at most 1 is within it."""
+        if self.budget is None:
+            return 0.0
         return self.value / self.budget if self.budget else (0.0 if self.value == 0 else float("inf"))
 
 
@@ -34,6 +37,8 @@ def render(rows: Sequence[Row]) -> str:
 
 def render_row(row: Row) -> str:
     """Return a row in Markdown."""
+    if row.budget is None:
+        return f"| {row.what} | {row.value:.4g} {row.unit} | none |  | {row.how} |"
     mark = "" if row.ratio <= 1 else " **over**"
     figures = f"{row.value:.4g} {row.unit} | {row.budget:.4g} {row.unit} | {_ratio(row.ratio)}{mark}"
     return f"| {row.what} | {figures} | {row.how} |"
@@ -44,14 +49,19 @@ def _ratio(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio >= 0.1 or not ratio else f"{ratio:.2g}"
 
 
-def median_and_least(function: Callable[[], object], runs: int) -> tuple[float, float]:
-    """Return the median and the least of so many runs, seconds; one more runs first, to warm up."""
+def median_and_least(
+    function: Callable[[], object], runs: int, clock: Callable[[], float] = time.process_time
+) -> tuple[float, float]:
+    """Return the median and the least of so many runs, seconds; one more runs first, to warm up.
+
+    It is processor time by default: what else runs on the machine, or on the one below it, is no part of a computation.
+    """
     function()
     times = []
     for _ in range(runs):
-        start = time.perf_counter()
+        start = clock()
         function()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return statistics.median(times), min(times)
 
 

@@ -66,9 +66,8 @@ def main() -> None:
             continue
         for row in measure():
             found.setdefault(name, []).append(row)
-            print(
-                f"{row.what:70} {row.value:10.4g} {row.unit:6} budget {row.budget:g} {row.unit}  {row.how}", flush=True
-            )
+            budget = "no budget" if row.budget is None else f"budget {row.budget:g} {row.unit}"
+            print(f"{row.what:70} {row.value:10.4g} {row.unit:6} {budget}  {row.how}", flush=True)
     rows = [row for several in found.values() for row in several]
     print(f"\n{render(rows)}")
     if not arguments.write:

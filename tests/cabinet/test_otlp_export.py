@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from cabinet.collector import collector, points
 from cabinet.machines import NAME, eventually, free_port, snapshot
 from supernode_api.otlp import OtlpConfig, OtlpConfigError, read_otlp_config
 from supernode_cabinet.otlp import Telemetry
-from support.pace import crowding
 
 
 @contextmanager
@@ -53,19 +51,19 @@ def test_an_endpoint_that_is_away_is_said_once_and_found_again(caplog: pytest.Lo
 
 def test_a_slow_endpoint_delays_nobody_but_its_own_thread() -> None:
     results: list[bool] = []
-    with collector(delay_seconds=3) as receiver:
-        with telemetry(receiver.endpoint, results, OTEL_EXPORTER_OTLP_TIMEOUT="600") as made:
+    with collector(delay_seconds=60) as receiver:
+        with telemetry(receiver.endpoint, results, OTEL_EXPORTER_OTLP_TIMEOUT="10000") as made:
             seen, idle = snapshot("compute", intervalSeconds=1), snapshot("compute", workloads=[], intervalSeconds=1)
             made.update(seen)
-            eventually(lambda: results, "the first failure", 10)
+            eventually(lambda: results, "the first failure", 30)
             took = []
             for one in (idle, seen) * 5:
                 began = time.monotonic()
                 made.update(one)
                 took.append(time.monotonic() - began)
-            assert statistics.median(took) < 0.1 * crowding(), "waiting for the endpoint takes 0.6 s"
+            assert max(took) < 5, "waiting for the endpoint would take 10 s"
             began = time.monotonic()
-        assert time.monotonic() - began < 3 * crowding(), "stopping waits for a moment only"
+        assert time.monotonic() - began < 5, "stopping waits for a moment only, not for the endpoint's 10 s"
         assert not any(results)
 
 

@@ -7,7 +7,6 @@ import http.client
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +16,6 @@ from cabinet.machines import AT_EPOCH, nodes, snapshot
 from supernode_cabinet.board import Board
 from supernode_cabinet.health import HealthMetrics
 from supernode_cabinet.web import WebServer, answer
-from support.pace import crowding
 
 
 @pytest.fixture
@@ -138,13 +136,11 @@ def test_48_pods_that_ask_at_once_are_all_answered(server: WebServer) -> None:
         found.append(request(server, "/v1/workloads/default/llama")[0])
 
     threads = [threading.Thread(target=ask) for _ in range(48)]
-    began = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert found == [200] * 48
-    assert time.monotonic() - began < 5 * crowding()
 
 
 def test_a_silent_client_holds_up_nobody(server: WebServer) -> None:

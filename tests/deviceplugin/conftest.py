@@ -17,7 +17,6 @@ import pytest_asyncio
 from supernode_deviceplugin.agent import Agent
 from supernode_deviceplugin.settings import read_settings
 from support.memory_nodes import DIES, LINKS, MemoryNodes
-from support.pace import crowding
 from support.scripted_kubelet import ScriptedKubelet
 
 
@@ -141,12 +140,6 @@ async def world(folder: Path) -> AsyncIterator[World]:
     yield made
     await made.stop_agent()
     await made.kubelet.stop()
-
-
-@pytest.fixture
-def steady() -> float:
-    """How much longer than its budget anything may take on this machine now: 3 when it is idle."""
-    return 3 * crowding()
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session", autouse=True)

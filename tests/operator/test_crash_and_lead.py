@@ -12,7 +12,7 @@ from supernode_dataplane.progress import parse_time
 from support.killing import killed_until, kind_of, picture
 from support.kube_proxy import KubeProxy
 from support.operator_world import API, MERGE, NAMESPACE, OperatorProcess, ScriptedAgent, World, wait_for
-from support.pace import crowding
+from support.pace import NOISE
 
 Start = Callable[..., OperatorProcess]
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/supernode-operator"
@@ -161,7 +161,7 @@ def test_a_killed_leader_is_replaced_in_under_twenty_seconds(world: World, start
     leader.kill()
     world.super_node()
     standby.wait_leading(60)
-    assert taken_over(world) - began < 20 * crowding()
+    assert taken_over(world) - began < 20
     world.wait_condition(world.get_super_node, "NodesReady", "True", "AsExpected")
 
 
@@ -172,7 +172,7 @@ def test_a_leader_that_stops_hands_the_lease_over_at_once(world: World, start: S
     began = time.time()
     assert leader.stop() == 0
     standby.wait_leading()
-    assert taken_over(world) - began < 8 * crowding()
+    assert taken_over(world) - began < 8 * NOISE
 
 
 def taken_over(world: World) -> float:

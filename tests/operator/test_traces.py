@@ -31,7 +31,6 @@ from supernode_operator.engine.tracing import Tracing, start_tracing, url_templa
 from supernode_operator.loop import Loop
 from supernode_operator.reconcilers.context import Context
 from support.operator_world import OperatorProcess, World, free_ports, wait_for
-from support.pace import crowding
 from support.span_receiver import Received, SpanReceiver, span_receiver
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -280,11 +279,11 @@ async def test_a_collector_that_is_slow_or_away_slows_nothing_and_is_said_once(
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "16")
     without, _, _ = await paced({})
     (port,) = free_ports(1)
-    with span_receiver(delay_seconds=4) as receiver:
+    with span_receiver(delay_seconds=60) as receiver:
         endpoint = receiver.endpoint if slow else f"http://127.0.0.1:{port}"
         worked, closed, lines = await paced(variables(endpoint, OTEL_EXPORTER_OTLP_TIMEOUT="300"))
     assert worked < 3 * without + 5, "sending 600 spans in the way of the work would take minutes"
-    assert closed < 3 * crowding()
+    assert closed < 30, "closing waits for a moment, not for a collector"
     assert [line["log_level"] for line in lines] == ["warning"]
     assert ("DEADLINE_EXCEEDED" if slow else "UNAVAILABLE") in lines[0]["error"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from supernode_dataplane.progress import parse_time
 from support.operator_world import API, MERGE, NPU, OperatorProcess, ScriptedAgent, World, wait_for
-from support.pace import crowding
+from support.pace import NOISE
 from support.told import told_once
 
 Start = Callable[..., OperatorProcess]
@@ -90,13 +90,13 @@ def test_a_silent_node_and_a_deleted_node_stop_the_rate_and_cordoning_does_not(
     assert world.get_workload("train")["metadata"]["resourceVersion"] == before, "cordoning changes nothing"
     assert world.condition(world.get_workload("train"), "Ready")["reason"] == "Running"
     world.set_ready("node-a", False)
-    assert seconds_until(world, "False", "Incomplete") < 2 * crowding()
+    assert seconds_until(world, "False", "Incomplete") < 2 * NOISE
     assert "not running: rank 0 (solo)" in world.condition(world.get_workload("train"), "Ready")["message"]
     world.set_ready("node-a", True)
-    assert seconds_until(world, "True", "Running") < 2 * crowding()
+    assert seconds_until(world, "True", "Running") < 2 * NOISE
     assert world.get_workload("train")["metadata"]["resourceVersion"] != before
     world.delete("/api/v1/nodes/node-a")
-    assert seconds_until(world, "False", "Incomplete") < 2 * crowding()
+    assert seconds_until(world, "False", "Incomplete") < 2 * NOISE
 
 
 def settled(world: World, name: str) -> str:

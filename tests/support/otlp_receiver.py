@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +23,7 @@ class Receiver(ABC):
     def __init__(self, delay_seconds: float = 0.0) -> None:
         self.headers: list[dict[str, Any]] = []
         self.delay_seconds = delay_seconds
+        self.stopped = threading.Event()
         self.endpoint = ""
 
     @abstractmethod
@@ -30,7 +31,7 @@ class Receiver(ABC):
         """Keep what was sent."""
 
     def Export(self, request: Any, context: Any) -> Any:
-        time.sleep(self.delay_seconds)
+        self.stopped.wait(self.delay_seconds)
         self.headers.append({pair.key: pair.value for pair in context.invocation_metadata()})
         self.keep(request)
         return self.answer()
@@ -49,6 +50,7 @@ def receiving(receiver: Some, add_to_server: Callable[[Any, Any], None], port: i
     try:
         yield receiver
     finally:
+        receiver.stopped.set()
         server.stop(None).wait()
 
 
