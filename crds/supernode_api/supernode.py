@@ -122,7 +122,9 @@ class SuperNodeSpec(ApiModel):
     profile: Annotated[
         str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     ] = Field(
-        description="Hardware profile: cabinets, servers, dies, links and power. Built in: cloudmatrix-384. Immutable."
+        description="Hardware profile: cabinets, servers, dies, links and power: cloudmatrix-384 or atlas-a2-cluster. "
+        "The command line's other profiles (gb200-nvl72, h100-cluster, h800-cluster) are there to be compared with "
+        "only: a SuperNode with one of them, or with an unknown name, is refused (ProfileNotFound). Immutable."
     )
     super_pod_id: int = Field(
         default=0,

@@ -1,7 +1,7 @@
-"""``helm test``: a SuperNode of the test's own becomes Ready and goes without a trace.
+"""``helm test``: a SuperNode of the test's own becomes Ready on one free node and goes without a trace.
 
-It takes Kubernetes nodes that no other SuperNode has. What cannot get better by waiting (no such node, taken nodes)
-ends the test early with the value to change. The SuperNode is deleted whatever happens.
+It takes one Kubernetes node that no SuperNode has, and no other. What cannot get better by waiting (no such node, a
+taken superPodID) ends the test early with the value to change. The SuperNode is deleted whatever happens.
 """
 
 from __future__ import annotations
@@ -14,13 +14,23 @@ from typing import Any, Final
 
 from supernode_api.conditions import ConditionType, Reason, find_condition
 from supernode_api.names import API_VERSION
-from supernode_operator.hooks import HookError, SuperNodes, describe_conditions, list_reasons, poll, run_hook, say
+from supernode_operator.domain.free_node import HOSTNAME_LABEL, NodeSearch, find_free_node
+from supernode_operator.hooks import (
+    HookError,
+    Nodes,
+    SuperNodes,
+    describe_conditions,
+    list_reasons,
+    poll,
+    run_hook,
+    say,
+)
 
 __all__ = ["build_super_node", "find_hopeless", "main", "run_test", "summarize"]
 
 _REMEDIES: Final[Mapping[str, str]] = {
-    Reason.NO_NODES_MATCH: "set the value test.nodeSelector to labels that a Kubernetes node has",
-    Reason.NODE_TAKEN: "set the value test.nodeSelector to nodes that no SuperNode has, or delete that SuperNode",
+    Reason.NO_NODES_MATCH: "the node that was chosen has gone, run helm test again",
+    Reason.NODE_TAKEN: "somebody took the node that was chosen, run helm test again",
     Reason.FOREIGN_DEVICE_PLUGIN: "set the value test.nodeSelector to nodes without another Ascend device plugin",
     Reason.SUPER_POD_ID_TAKEN: "set the value test.superPodID to a number that no SuperNode has",
     Reason.PROFILE_NOT_FOUND: "the image is older than the chart: set the value image.tag",
@@ -55,29 +65,60 @@ def find_hopeless(super_node: Mapping[str, Any]) -> str | None:
 def summarize(super_node: Mapping[str, Any]) -> str:
     """Return one line about a Ready SuperNode."""
     status = super_node["status"]
-    has = status.get("allocatable") or {}
+    has, nodes = status.get("allocatable") or {}, status.get("kubernetesNodes", 0)
     return (
         f"SuperNode {super_node['metadata']['name']} is Ready: {status.get('placedNodes', 0)} compute servers on "
-        f"{status.get('kubernetesNodes', 0)} Kubernetes nodes, {has.get('dies', 0)} dies and "
+        f"{nodes} Kubernetes node{'s' if nodes != 1 else ''}, {has.get('dies', 0)} dies and "
         f"{has.get('busLinks', 0)} bus links allocatable"
     )
 
 
 def run_test(body: dict[str, Any], seconds: float, *, hopeless_seconds: float = _HOPELESS_SECONDS) -> None:
-    """Create, wait for Ready, delete, wait for gone; raises :class:`HookError` with what was seen last.
+    """Choose a node, create, wait for Ready, delete, wait for gone.
 
-    What cannot get better by waiting is believed after ``hopeless_seconds``: nodes may just be joining.
+    The selector of ``body`` says which nodes there are to choose from; the SuperNode that is created selects one of
+    them alone. What cannot get better by waiting is believed after ``hopeless_seconds``: nodes may just be joining.
+    Raises :class:`HookError` with what was seen last.
     """
     super_nodes = SuperNodes()
     name = body["metadata"]["name"]
     _remove(super_nodes, name)  # an earlier test may have been killed
-    say(f"creating SuperNode {name} on nodes with {body['spec']['nodes']['selector']['matchLabels']}")
-    super_nodes.create(body)
+    found = _choose_node(super_nodes, body, hopeless_seconds)
+    say(f"creating SuperNode {name} on node {found.node}")
+    selector = {"matchLabels": {HOSTNAME_LABEL: found.hostname}}
+    spec = {**body["spec"], "nodes": {**body["spec"]["nodes"], "selector": selector}}
+    super_nodes.create({**body, "spec": spec})
     try:
         say(summarize(_wait_ready(super_nodes, name, seconds, hopeless_seconds)))
     finally:
         _remove(super_nodes, name)
     say(f"SuperNode {name} is gone")
+
+
+def _choose_node(super_nodes: SuperNodes, body: Mapping[str, Any], patience_seconds: float) -> NodeSearch:
+    """Return a free node; what is wrong with all of them is an error after a while, not at once."""
+    nodes = Nodes()
+    found: NodeSearch | None = None
+
+    def look() -> bool:
+        nonlocal found
+        found = find_free_node(body, super_nodes.list(), nodes.list())
+        return bool(found.node)
+
+    for _ in poll(look, patience_seconds):
+        pass
+    if found is None:
+        raise HookError(f"the API server did not answer within {patience_seconds:.0f} s; run helm test again")
+    if found.node:
+        return found
+    labels = body["spec"]["nodes"]["selector"]["matchLabels"]
+    wanted = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    if not found.why_not:
+        raise HookError(f"no Kubernetes node has {wanted}; set the value test.nodeSelector to labels that a node has")
+    raise HookError(
+        f"of the nodes with {wanted} none is free for the test: {found.why_not}. "
+        "Free one, add one, or set the value test.nodeSelector to labels of one that is free"
+    )
 
 
 def _wait_ready(super_nodes: SuperNodes, name: str, seconds: float, hopeless_seconds: float) -> dict[str, Any]:
@@ -139,7 +180,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", required=True, help="name of the test's SuperNode")
     parser.add_argument("--super-pod-id", type=int, required=True, metavar="NUMBER", help="its superPodID")
     parser.add_argument(
-        "--node-label", type=_label, action="append", required=True, metavar="KEY=VALUE", help="its nodes"
+        "--node-label",
+        type=_label,
+        action="append",
+        required=True,
+        metavar="KEY=VALUE",
+        help="a label of the nodes to choose one from",
     )
     parser.add_argument("--timeout", type=float, default=180.0, metavar="SECONDS", help="how long to wait for Ready")
     options = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
 """What the chart's two hooks share: a small, patient view of SuperNodes, and words for a person who waits.
 
 The hooks are short programs beside the operator, with accounts of their own that may do little. They know nothing of
-how the operator works: they create, read and delete SuperNodes as a user would. What they print, helm shows.
+how the operator is built: they create, read and delete SuperNodes as a user would. What they print, helm shows.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import urllib3
@@ -18,12 +18,15 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from supernode_api.names import GROUP, PLURALS, VERSION
+from supernode_operator.engine.trim import trim
 
-__all__ = ["HookError", "SuperNodes", "describe_conditions", "list_reasons", "poll", "run_hook", "say"]
+__all__ = ["HookError", "Nodes", "SuperNodes", "describe_conditions", "list_reasons", "poll", "run_hook", "say"]
 
 _PLURAL: Final = PLURALS["SuperNode"]
 _REQUEST_SECONDS: Final = 10
 _POLL_SECONDS: Final = 1.0
+_PAGE: Final = 100
+"""Nodes in one answer: a node is tens of kilobytes, and a hook has little memory."""
 
 
 class HookError(Exception):
@@ -39,13 +42,7 @@ class SuperNodes:
 
     def __init__(self) -> None:
         """Connect by KUBECONFIG if it is set, else as the pod's service account."""
-        try:
-            if kubeconfig := os.environ.get("KUBECONFIG"):
-                config.load_kube_config(config_file=kubeconfig)  # type: ignore[no-untyped-call]
-            else:
-                config.load_incluster_config()  # type: ignore[no-untyped-call]
-        except Exception as error:  # the client raises several unrelated types here
-            raise HookError(f"no way to the API server: {error} (run in a pod, or set KUBECONFIG)") from error
+        _connect()
         self._api = client.CustomObjectsApi()
 
     def list(self) -> list[dict[str, Any]]:
@@ -69,17 +66,42 @@ class SuperNodes:
 
     @staticmethod
     def _call(request: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return request(GROUP, VERSION, _PLURAL, *arguments, _request_timeout=_REQUEST_SECONDS)
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            message = _message(error)
-            if 400 <= (error.status or 0) < 429:
-                raise HookError(f"the API server refuses: {message}") from error
-            raise _BusyError(message) from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise _BusyError(f"{type(error).__name__}: {error}") from error
+        return _ask(request, GROUP, VERSION, _PLURAL, *arguments)
+
+
+class Nodes:
+    """The Kubernetes nodes of the cluster, as far as choosing one needs them."""
+
+    def __init__(self) -> None:
+        """Connect by KUBECONFIG if it is set, else as the pod's service account."""
+        _connect()
+        self._api = client.ApiClient()
+
+    def list(self) -> list[dict[str, Any]]:
+        """Return all: metadata, taints, ``unschedulable``, the condition Ready and extended resources."""
+        found: list[dict[str, Any]] = []
+        token: str | None = None
+        while True:
+            page = _ask(self._read, [("limit", str(_PAGE)), *([("continue", token)] if token else [])])
+            found += [{**trim("Node", node), "spec": _scheduling(node)} for node in page["items"]]
+            token = page["metadata"].get("continue") or None
+            if token is None:
+                return found
+
+    def _read(self, query: Sequence[tuple[str, str]], *, _request_timeout: float) -> Any:
+        """Read one page as plain JSON: the client's models of the core API would take 100 MiB."""
+        method, url, headers, _, _ = self._api.param_serialize(
+            "GET",
+            "/api/v1/nodes",
+            query_params=list(query),
+            header_params={"Accept": "application/json"},
+            auth_settings=["BearerToken"],
+        )
+        answer = self._api.call_api(method, url, headers, _request_timeout=_request_timeout)
+        body = answer.read()  # type: ignore[no-untyped-call]
+        if answer.status >= 400:
+            raise ApiException(status=answer.status, reason=answer.reason, body=body)
+        return json.loads(body)
 
 
 def poll(look: Callable[[], bool], seconds: float) -> Iterator[float]:
@@ -137,6 +159,36 @@ def run_hook(work: Callable[[], None]) -> int:
         say(f"failed: {error}")
         return 1
     return 0
+
+
+def _connect() -> None:
+    try:
+        if kubeconfig := os.environ.get("KUBECONFIG"):
+            config.load_kube_config(config_file=kubeconfig)  # type: ignore[no-untyped-call]
+        else:
+            config.load_incluster_config()  # type: ignore[no-untyped-call]
+    except Exception as error:  # the client raises several unrelated types here
+        raise HookError(f"no way to the API server: {error} (run in a pod, or set KUBECONFIG)") from error
+
+
+def _ask(request: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+    """Return what the API server answers, None for what does not exist."""
+    try:
+        return request(*arguments, **more, _request_timeout=_REQUEST_SECONDS)
+    except ApiException as error:
+        if error.status == 404:
+            return None
+        message = _message(error)
+        if 400 <= (error.status or 0) < 429:
+            raise HookError(f"the API server refuses: {message}") from error
+        raise _BusyError(message) from error
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise _BusyError(f"{type(error).__name__}: {error}") from error
+
+
+def _scheduling(node: dict[str, Any]) -> dict[str, Any]:
+    spec = node.get("spec") or {}
+    return {"taints": spec.get("taints") or [], "unschedulable": bool(spec.get("unschedulable"))}
 
 
 def _speaking(super_node: dict[str, Any]) -> list[dict[str, Any]]:

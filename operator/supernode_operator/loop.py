@@ -59,6 +59,7 @@ class Loop:
                 gone = self._ctx.store.get(KINDS[key.kind], key.name, key.namespace) is None
                 if gone:
                     self._ctx.status_written.pop(key, None)
+                    self._ctx.reported.pop(key, None)
                 self._queue.done(key, gone=gone)
             # A look that has nothing to write never waits, and a full queue neither: without this the others, the
             # lease's renewal among them, would get no turn.

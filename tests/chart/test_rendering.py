@@ -280,18 +280,6 @@ def test_a_release_name_that_leaves_no_room_for_names_is_refused() -> None:
     assert render(release="a" * 40)
 
 
-def test_notes_say_what_to_do_next_and_what_packed_is_for() -> None:
-    notes = helm("install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", "--hide-notes=false")
-    _, _, notes = notes.partition("NOTES:")
-    assert notes.count("\n  1. ") == notes.count("\n  2. ") == notes.count("\n  3. ") == 1
-    for example in ("examples/supernode-384.yaml", "examples/llama-3.1-405b-training.yaml"):
-        assert example in notes
-        assert (ROOT / example).exists()
-    assert "good for demos and\ntelemetry, not for tests of topology" in notes
-    assert "helm test supernode --namespace supernode-system" in notes
-    assert "Managed Jobs may be created in: default." in notes
-
-
 def test_the_chart_has_the_version_of_the_product() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))

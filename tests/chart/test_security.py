@@ -123,14 +123,14 @@ def test_cabinets_write_nothing() -> None:
     assert set(rule["resources"]) == set(PLURALS.values())
 
 
-def test_hooks_may_touch_supernodes_only() -> None:
-    assert rules_of(render(), "uninstall") == [
-        {"apiGroups": ["supernode.io"], "resources": ["supernodes"], "verbs": ["list", "delete"]}
+def test_hooks_change_supernodes_only_and_the_test_reads_nodes_to_choose_one() -> None:
+    ours = {"apiGroups": ["supernode.io"], "resources": ["supernodes"]}
+    assert rules_of(render(), "uninstall") == [{**ours, "verbs": ["list", "delete"]}]
+    assert rules_of(render(), "test") == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]},
+        {**ours, "verbs": ["list", "create"]},
+        {**ours, "resourceNames": [f"{RELEASE}-test"], "verbs": ["get", "delete"]},
     ]
-    create, rest = rules_of(render(), "test")
-    assert create == {"apiGroups": ["supernode.io"], "resources": ["supernodes"], "verbs": ["create"]}
-    assert rest["resourceNames"] == [f"{RELEASE}-test"]
-    assert rest["verbs"] == ["get", "delete"]
 
 
 def granted(kind: str, name: str) -> set[tuple[str, str, str]]:

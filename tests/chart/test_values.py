@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
+from supernode_operator import chart_test
 from support.chart import CHART, HelmError, render
 from support.chart_values import PAGE
 from support.chart_values import render as render_page
@@ -107,7 +108,9 @@ def test_every_key_in_the_values_file_has_a_comment_above_it() -> None:
         ({"agent.tolerations": [{"op": "Exists"}]}, r"/agent/tolerations/0.*'op' not allowed"),
         ({"test.superPodID": -1}, r"/test/superPodID.*minimum"),
         ({"test.nodeSelector": None}, r"/test.*missing property 'nodeSelector'"),
+        ({"test.timeoutSeconds": 226}, r"/test/timeoutSeconds.*maximum: got 226, want 225"),
         ({"uninstall.timeoutSeconds": 0}, r"/uninstall/timeoutSeconds.*minimum"),
+        ({"uninstall.timeoutSeconds": 286}, r"/uninstall/timeoutSeconds.*maximum: got 286, want 285"),
         ({"metrics.serviceMonitor.interval": "soon"}, r"/metrics/serviceMonitor/interval.*pattern"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -121,6 +124,8 @@ def test_a_value_that_makes_no_sense_is_refused_by_its_name(values: dict[str, An
     "values",
     [
         {"operator.replicas": 1, "operator.podDisruptionBudget": False},
+        {"operator.replicas": 0},
+        {"test.timeoutSeconds": 225, "uninstall.timeoutSeconds": 285},
         {"workloads.namespaces": ["team-a", "team-b"]},
         {"workloads.namespaces": []},
         {"operator.tolerations": [{"key": "dedicated", "operator": "Equal", "value": "infra", "effect": "NoSchedule"}]},
@@ -133,6 +138,12 @@ def test_a_value_that_makes_no_sense_is_refused_by_its_name(values: dict[str, An
 )
 def test_values_that_people_need_are_taken(values: dict[str, Any]) -> None:
     assert render(values)
+
+
+def test_the_longest_test_ends_within_helms_five_minutes() -> None:
+    longest = SCHEMA["properties"]["test"]["properties"]["timeoutSeconds"]["maximum"]
+    around = (chart_test._HOPELESS_SECONDS, chart_test._DELETE_SECONDS)  # a node is chosen before, it is deleted after
+    assert longest + sum(around) < 300
 
 
 def test_the_table_of_values_is_up_to_date() -> None:

@@ -97,13 +97,16 @@ def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
 
 
 def test_one_transition_is_one_event_however_often_it_is_reported() -> None:
-    obj = {"metadata": {"name": "m", "uid": "u"}}
+    obj = {"metadata": {"name": "m", "uid": "u", "resourceVersion": "7"}}
     old = [{"type": "Ready", "status": "True", "reason": "AsExpected", "lastTransitionTime": "t0"}]
     new = [{"type": "Ready", "status": "False", "reason": "NodeTaken", "lastTransitionTime": "t1", "message": "why"}]
     first = build_events("SuperNode", obj, old, new, "t1")
     second = build_events("SuperNode", obj, old, new, "t2")
     assert len(first) == 1
     assert first[0]["metadata"] == second[0]["metadata"]
+    obj["metadata"]["resourceVersion"] = "9"
+    again = build_events("SuperNode", obj, old, new, "t2")
+    assert again[0]["metadata"] != first[0]["metadata"], "it comes again, after another"
     assert (first[0]["metadata"]["namespace"], first[0]["type"], first[0]["message"]) == ("default", "Warning", "why")
     assert build_events("SuperNode", obj, new, new, "t3") == []
     calm = [{"type": "Ready", "status": "False", "reason": "WaitingForAgent", "lastTransitionTime": "t", "message": ""}]
@@ -111,7 +114,7 @@ def test_one_transition_is_one_event_however_often_it_is_reported() -> None:
 
 
 def test_nodes_that_are_left_out_are_told_although_the_machine_stands() -> None:
-    obj = {"metadata": {"name": "m", "uid": "u"}}
+    obj = {"metadata": {"name": "m", "uid": "u", "resourceVersion": "7"}}
     types = [ConditionType.NODES_READY, ConditionType.READY]
     whole = conditions_of([], [fine(type_) for type_ in types], generation=1, now="t1")
     left_out = Verdict(ConditionType.NODES_READY, True, Reason.NODE_TAKEN, "left out: a")
@@ -232,7 +235,7 @@ def condition(type_: str, status: str, reason: str) -> dict[str, Any]:
 
 
 def test_events_tell_what_ready_does_not_already_say() -> None:
-    obj = {"metadata": {"name": "w", "namespace": "team", "uid": "u"}}
+    obj = {"metadata": {"name": "w", "namespace": "team", "uid": "u", "resourceVersion": "7"}}
     new = [
         condition("Ready", "True", "Running"),
         condition("Accepted", "True", "Running"),

@@ -155,7 +155,7 @@ def test_the_next_run_of_the_operator_repeats_what_the_last_said_until_it_knows(
 
 def test_there_is_an_event_when_it_is_lost_and_one_when_it_is_back() -> None:
     def reasons(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str]]:
-        raw = {"metadata": {"name": "m", "uid": "u"}}
+        raw = {"metadata": {"name": "m", "uid": "u", "resourceVersion": "7"}}
         events = build_events("SuperNode", raw, old.get("conditions", []), new["conditions"], "t")
         return [(e["type"], e["reason"]) for e in events if e["action"] == "TelemetryExported"]
 

@@ -279,13 +279,9 @@ def test_a_refused_machine_has_one_reason_everywhere() -> None:
 
 def workload(**changes: Any) -> dict[str, Any]:
     training = {"sequenceLength": 4096, "globalBatchSize": 64, "parallelism": {"tensor": 8}}
-    spec = {
-        "superNode": "m",
-        "model": {"name": "llama-3.1-8b"},
-        "training": training,
-        "pods": {"managed": {"nodes": 1}},
-    }
-    return {"metadata": {"name": "w", "namespace": "n", "uid": "w", "generation": 1}, "spec": {**spec, **changes}}
+    metadata = {"name": "w", "namespace": "n", "uid": "w", "resourceVersion": "7", "generation": 1}
+    spec = {"superNode": "m", "model": {"name": "llama-3.1-8b"}, "training": training}
+    return {"metadata": metadata, "spec": {**spec, "pods": {"managed": {"nodes": 1}}, **changes}}
 
 
 def verdict(raw: dict[str, Any], *, super_node: Object | None = None, **more: Any) -> Rejection | None:

@@ -1,7 +1,7 @@
 """Events: one for each condition transition that a person should hear of, and only with it.
 
-The name is a digest of the transition, so the same transition reported twice (after a crash, by two replicas) is one
-Event.
+The name is a digest of the transition and of the version of the object that it was seen from, so the same transition
+reported twice (after a crash, by two replicas) is one Event, and one that comes again later is another.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def build_events(
             continue
         if type_ != ConditionType.READY and condition["reason"] == summary:
             continue  # Ready says the same
-        events.append(_event(kind, obj, condition, before, now))
+        events.append(_event(kind, obj, condition, now))
     return events
 
 
@@ -72,11 +72,9 @@ def _leaves_out(condition: Mapping[str, Any]) -> bool:
     return condition["status"] == "True" and condition["reason"] in _LEFT_OUT
 
 
-def _event(
-    kind: str, obj: Object, condition: Mapping[str, Any], before: Mapping[str, Any] | None, now: str
-) -> dict[str, Any]:
-    since = before["lastTransitionTime"] + before["reason"] if before is not None else ""
-    text = "/".join((uid(obj), condition["type"], condition["status"], condition["reason"], since))
+def _event(kind: str, obj: Object, condition: Mapping[str, Any], now: str) -> dict[str, Any]:
+    version = obj["metadata"]["resourceVersion"]
+    text = "/".join((uid(obj), condition["type"], condition["status"], condition["reason"], version))
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     involved = {"apiVersion": API_VERSION, "kind": kind, "name": name(obj), "uid": uid(obj)}
     # Events of cluster-scoped objects live in the namespace "default", as Kubernetes' own do.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from supernode_api import SuperNodeWorkload
+from supernode_api.conditions import Reason
 from supernode_api.names import (
     API_VERSION,
     CABINET_PORT,
@@ -22,13 +23,16 @@ from supernode_api.names import (
 )
 from supernode_api.supernode import Resources
 from supernode_dataplane.profile import Profile
+from supernode_operator.domain.accept import Rejection
 from supernode_operator.domain.cabinets import PodSettings, container_security, pod_security
 from supernode_operator.domain.objects import Object, owner, owner_reference, subsumes, uid
 
-__all__ = ["CONTAINER", "build_job", "build_job_scale", "job_belongs"]
+__all__ = ["CONTAINER", "build_job", "build_job_scale", "job_belongs", "reject_job"]
 
 CONTAINER = "worker"
 _FOREVER = 2147483647
+_MOST_OF_THE_SERVERS = 700
+"""Characters of the API server's words: the remedy after them fits into a condition's message."""
 
 
 def build_job(
@@ -73,6 +77,18 @@ def job_belongs(job: Object, workload: Object) -> bool:
     """Whether a Job of the right name is this workload's own."""
     reference = owner(job)
     return reference is not None and reference.get("uid") == uid(workload)
+
+
+def reject_job(said: str, retry_seconds: float) -> Rejection:
+    """Say that the API server refuses the Job: in its own words, then what a person can do."""
+    words = said.rstrip(". \n")
+    if len(words) > _MOST_OF_THE_SERVERS:
+        words = f"{words[:_MOST_OF_THE_SERVERS]}..."
+    return Rejection(
+        Reason.JOB_REJECTED,
+        f"the API server refuses the Job: {words}; lift what refuses it (an admission policy, a webhook, "
+        f"a quota or a missing permission): the Job is tried again every {retry_seconds:.0f} s",
+    )
 
 
 def _pod_spec(

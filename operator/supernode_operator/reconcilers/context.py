@@ -35,6 +35,8 @@ class Context:
     solver: Solver = field(default_factory=Solver)
     status_written: dict[Key, float] = field(default_factory=dict)
     """When each status was last written (monotonic seconds): at most once a second."""
+    reported: dict[Key, set[tuple[str, str, str]]] = field(default_factory=dict)
+    """Transitions (condition, reason, Normal or Warning) with an Event, for statuses that are still to be written."""
 
     def now(self) -> str:
         """The moment as RFC 3339 to the second, as conditions have it."""

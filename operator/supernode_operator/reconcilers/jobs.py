@@ -9,7 +9,7 @@ from supernode_api.conditions import Reason
 from supernode_api.names import managed_job_name
 from supernode_dataplane.profile import Profile
 from supernode_operator.domain.accept import Rejection
-from supernode_operator.domain.jobs import build_job, build_job_scale, job_belongs
+from supernode_operator.domain.jobs import build_job, build_job_scale, job_belongs, reject_job
 from supernode_operator.domain.objects import Object, condition_is, is_deleting, name
 from supernode_operator.engine.errors import ApiError, ConflictError, ForbiddenError, InvalidError, NotFoundError
 from supernode_operator.engine.kinds import JOB, WORKLOAD
@@ -86,7 +86,7 @@ async def _refused(ctx: Context, raw: Object, error: ApiError) -> Rejection:
             return _conflict(raw)
     except (NotFoundError, ForbiddenError):
         pass
-    return Rejection(Reason.JOB_REJECTED, f"the API server refuses the Job: {error.message}")
+    return reject_job(error.message, RETRY_SECONDS)
 
 
 def _conflict(raw: Object) -> Rejection:

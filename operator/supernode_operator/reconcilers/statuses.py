@@ -1,6 +1,7 @@
 """Writing a status: only if it changed, at most once a second, with the version that it was computed from.
 
-Events follow the write that they report.
+Events go before the write that they report. Whoever is killed between the two says it again, under the same name, and
+is told that it is there; the other way round nobody would say it.
 """
 
 from __future__ import annotations
@@ -37,24 +38,31 @@ async def write_status(
     if wait > 0:
         ctx.requeue(key, wait, "StatusInterval")
         return False
+    await _report(ctx, kind, obj, old.get("conditions") or [], status.get("conditions") or [])
     metadata = {k: obj["metadata"][k] for k in ("name", "namespace", "uid", "resourceVersion") if k in obj["metadata"]}
     await ctx.client.apply(kind, {"metadata": metadata, "status": status}, subresource="status")
     # A status that is refused (422, a bug of ours) is none that was written: else the look that waits for the next
     # second would count as a success, and the backoff would start anew each time.
     ctx.status_written[key] = time.monotonic()
-    await _report(ctx, kind, obj, old.get("conditions") or [], status.get("conditions") or [])
+    ctx.reported.pop(key, None)
     return True
 
 
 async def _report(ctx: Context, kind: Kind, obj: Object, old: list[Any], new: list[Any]) -> None:
+    key = kind.key(obj)
     for event in build_events(kind.name, obj, old, new, ctx.now()):
-        log.info("transition", object=str(kind.key(obj)), reason=event["reason"], message=event["message"])
+        said = ctx.reported.setdefault(key, set())
+        transition = (event["action"], event["reason"], event["type"])
+        if transition in said:
+            continue  # before a write that came to nothing: the object is another version, and so would the name be
+        log.info("transition", object=str(key), reason=event["reason"], message=event["message"])
         try:
             await ctx.client.create(EVENT, event)
         except ConflictError:
-            continue  # reported before a crash
+            pass  # reported before a crash
         except ApiError as error:  # an Event is a courtesy: it never holds up the work
-            log.warning("event not written", object=str(kind.key(obj)), error=str(error))
+            log.warning("event not written", object=str(key), error=str(error))
+        said.add(transition)
 
 
 def _normal(model: type[BaseModel], status: Mapping[str, Any]) -> Any:
