@@ -12,10 +12,18 @@ from typing import Any, Final
 
 from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.errors import ModelNotFoundError
-from supernode_dataplane.model_config import model_from_config, parse_config
+from supernode_dataplane.model_config import longest_context, model_from_config, parse_config
 from supernode_dataplane.packaged import data_text, parse_data
 
-__all__ = ["Architecture", "load_model", "model_from_config", "model_names", "model_source", "parse_config"]
+__all__ = [
+    "Architecture",
+    "load_model",
+    "model_context",
+    "model_from_config",
+    "model_names",
+    "model_source",
+    "parse_config",
+]
 
 _NAME: Final = re.compile(r"^  (\S+):\n", re.MULTILINE)
 """The line that begins a model in the file: the names are the keys of the one mapping there, two spaces in."""
@@ -31,6 +39,14 @@ def load_model(name: str) -> Architecture:
     """Return a model of the catalogue by a name that it is known by; ModelNotFoundError lists near ones."""
     known = _find(name)
     return model_from_config(_entry(known)["config"], known)
+
+
+def model_context(name: str) -> int | None:
+    """Return the tokens of a sequence that a model of the catalogue was made for; None where its config does not say.
+
+    Raises ModelNotFoundError.
+    """
+    return longest_context(_entry(_find(name))["config"])
 
 
 def model_source(name: str) -> str:

@@ -1,7 +1,8 @@
 """A built-in machine with some figures changed: another bin of the chip, a faster network, more memory.
 
 Figures have the names of the profile's file in camelCase, with their units: ``rdmaGigabytesPerSecond: 50``. What a file
-does not state can be added: it is unknown of that machine, not impossible.
+does not state can be added: it is unknown of that machine, not impossible. A figure with a unit that is 500 times the
+machine's own or more, or as little of it, is taken for one in another unit and refused; over 100 times it is far off.
 """
 
 from __future__ import annotations
@@ -18,10 +19,20 @@ from supernode_dataplane.errors import InvalidFigureError, near_names
 from supernode_dataplane.power import full_load_watts
 from supernode_dataplane.profile import Profile, load_profile, profile_figures, profile_names, to_si
 
-__all__ = ["changed_profile", "changes", "derived_figures", "figure_names", "in_camel_case"]
+__all__ = ["changed_profile", "changes", "derived_figures", "far_figures", "figure_names", "in_camel_case"]
 
 _LARGEST: Final = 1e9
-_WORDS: Final = {"intraServer": ("switched", "mesh")}
+_OTHER_UNIT: Final = 500.0
+"""Half of what a slip to the next unit makes: 1,000 or 1,024, and 931 from GiB of 64 to GB of 64,000."""
+_FAR: Final = 100.0
+_LIKE: Final = {
+    "sio_measured_bytes_per_second": "sio_bytes_per_second",
+    "node_measured_bytes_per_second": "die_bus_bytes_per_second",
+    "pod_measured_bytes_per_second": "die_bus_bytes_per_second",
+    "rdma_measured_bytes_per_second": "rdma_bytes_per_second",
+}
+"""What a measured figure is compared with where a machine has none of its own."""
+_WORDS: Final = {"intraServer": ("switched", "mesh"), "lowLatencyExchange": ("links", "rdma")}
 _BOUNDS: Final = {
     "servers": 1024,
     "diesPerServer": 64,
@@ -73,10 +84,45 @@ def changed_profile(name: str, figures: Mapping[str, Any]) -> Profile:
             raise InvalidFigureError(str(key), f"is no figure of a machine; known, or near: {near}")
         field, factor = to_si(_snake(key))
         values[field] = _value(key, value, types[field] == "int", factor)
+        _check_unit(profile, key, values[field])
     changed = replace(profile, **values)
     changed = replace(changed, **_in_proportion(profile, changed, values))
     _check(changed, figures)
     return changed
+
+
+def far_figures(name: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what is said of each figure that is far from the machine's own, after its name; raises as changed_profile.
+
+    Far is over 100 times, or under a hundredth.
+    """
+    changed, built_in = changed_profile(name, figures), load_profile(name)
+    compared = ((key, _beside(built_in, key, getattr(changed, to_si(_snake(key))[0]))) for key in figures)
+    return tuple(f"{key} {words}" for key, (ratio, words) in compared if not 1 / _FAR <= ratio <= _FAR)
+
+
+def _beside(profile: Profile, key: str, value: Any) -> tuple[float, str]:
+    """Return how many times the machine's own a figure is, and that in words; 1 where there is nothing to compare."""
+    field, factor = to_si(_snake(key))
+    own = getattr(profile, field) or getattr(profile, _LIKE.get(field, field))
+    if isinstance(value, str | int) or not own or not value:
+        return 1.0, ""
+    unit = next(
+        profile_figures(name)[_snake(key)]["unit"].removesuffix(" dense")
+        for name in (profile.name, *profile_names())
+        if _snake(key) in profile_figures(name)
+    )
+    ratio = value / own
+    times = f"{ratio:,.4g} times" if ratio >= 1 else f"1/{1 / ratio:,.4g} of"
+    return ratio, f"is {value / factor:g} ({unit}), {times} the {own / factor:.4g} of {profile.name}"
+
+
+def _check_unit(profile: Profile, key: str, value: Any) -> None:
+    """Check that a figure is not so far from the machine's own that it must be meant in another unit."""
+    ratio, words = _beside(profile, key, value)
+    if not 1 / _OTHER_UNIT < ratio < _OTHER_UNIT:
+        limits = f"less than {_OTHER_UNIT:g} times that and more than 1/{_OTHER_UNIT:g}"
+        raise InvalidFigureError(key, f"{words}: give it in the unit of its name, {limits}")
 
 
 def derived_figures(name: str, figures: Mapping[str, Any]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from supernode_dataplane.errors import InvalidModelError
+from supernode_dataplane.wording import given
 
 __all__ = ["FAMILIES", "HARMLESS", "Config", "Family"]
 
@@ -166,7 +167,7 @@ class Config:
         low, high = _BOUNDS[key]
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise InvalidModelError(
-                f"model.config.{key} must be a whole number from {low} to {high}, not {str(value)[:40]}"
+                f"model.config.{key} must be a whole number from {low} to {high}, not {given(value)}"
             )
         return value
 

@@ -20,7 +20,6 @@ __all__ = [
     "GRADIENT_BYTES",
     "GRADIENT_OVERLAP",
     "HBM_EFFICIENCY",
-    "HOST_STEP_SECONDS",
     "LINK_EFFICIENCY",
     "LOGIT_BYTES",
     "OPTIMIZER_BYTES",
@@ -29,6 +28,7 @@ __all__ = [
     "RECOMPUTED_BYTES",
     "WEIGHT_BYTES",
     "Constant",
+    "training_constants",
 ]
 
 Status = Literal["calibrated", "derived", "assumed"]
@@ -43,6 +43,10 @@ class Constant:
     unit: str
     status: Status
     source: str
+    error: float = 0.0
+    """Standard error where it is known, half of the range thought possible where it is assumed; same unit."""
+    range: str = ""
+    """Why the error is what it is."""
 
 
 _ATTENTION = Constant(
@@ -65,6 +69,9 @@ _LINK = Constant(
     "share of the nominal bandwidth",
     "calibrated",
     "Ascend/msmodeling: efficiency of collectives on every tier",
+    error=0.10,
+    range="no collective is faster than its links: 170 of 196 GB/s, measured inside a server (arXiv 2607.26444), "
+    "is the upper end of the 90 % interval, 1.645 errors above",
 )
 _POD = Constant(
     "pod_efficiency",
@@ -79,6 +86,8 @@ _OVERLAP = Constant(
     "share of the gradient collectives that is hidden",
     "assumed",
     "half hides behind backward and the next forward; the effect on LLaMA-3.1-405B is below 2 %",
+    error=0.5,
+    range="from nothing (Megatron without --overlap-grad-reduce) to all of it",
 )
 _HOST_VENDOR = Constant(
     "host_step_seconds[vendor-tuned]",
@@ -86,9 +95,17 @@ _HOST_VENDOR = Constant(
     "s per optimizer step",
     "assumed",
     "scheduling of an iteration takes xDeepServe 2 ms, arXiv 2508.02520; taken for training too",
+    error=0.002,
+    range="from nothing (hidden behind the dies' work) to twice as long",
 )
 _HOST_OPEN = Constant(
-    "host_step_seconds[open-source]", 0.020, "s per optimizer step", "assumed", "ten times the tuned stack's"
+    "host_step_seconds[open-source]",
+    0.020,
+    "s per optimizer step",
+    "assumed",
+    "ten times the tuned stack's",
+    error=0.018,
+    range="from the tuned stack's 2 ms to as much above",
 )
 _ACTIVATION = Constant(
     "activation_bytes",
@@ -105,7 +122,13 @@ _RECOMPUTED = Constant(
     "a recomputed layer keeps its BF16 input only",
 )
 _BUFFERS = Constant(
-    "buffer_bytes", 4e9, "bytes per die", "assumed", "buffers of the collective library and the runtime, about 4 GB"
+    "buffer_bytes",
+    4e9,
+    "bytes per die",
+    "assumed",
+    "buffers of the collective library and the runtime, about 4 GB",
+    error=2e9,
+    range="from the runtime with five communicators of HCCL's 2 x 200 MB to as much above",
 )
 _WEIGHT = Constant("weight_bytes", 2.0, "bytes per parameter", "derived", "BF16 weights")
 _GRADIENT = Constant(
@@ -175,12 +198,24 @@ CONSTANTS: Final = (
     _VECTOR_SHARE,
 )
 
+_HOSTS: Final = {"vendor-tuned": _HOST_VENDOR, "open-source": _HOST_OPEN}
+
+
+def training_constants(stack: str) -> dict[str, Constant]:
+    """Return the constants with an error that training takes, by their name in a Stack; of any stack, by name."""
+    return {
+        "gradient_overlap": _OVERLAP,
+        "buffer_bytes": _BUFFERS,
+        "link_efficiency": _LINK,
+        "training_host_seconds": _HOSTS.get(stack, _HOST_VENDOR),
+    }
+
+
 ATTENTION_EFFICIENCY: Final = _ATTENTION.value
 HBM_EFFICIENCY: Final = _HBM.value
 LINK_EFFICIENCY: Final = _LINK.value
 POD_EFFICIENCY: Final = _POD.value
 GRADIENT_OVERLAP: Final = _OVERLAP.value
-HOST_STEP_SECONDS: Final = {"vendor-tuned": _HOST_VENDOR.value, "open-source": _HOST_OPEN.value}
 ACTIVATION_BYTES: Final = _ACTIVATION.value
 RECOMPUTED_BYTES: Final = _RECOMPUTED.value
 BUFFER_BYTES: Final = _BUFFERS.value

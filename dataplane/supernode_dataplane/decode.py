@@ -5,7 +5,9 @@
     one stream   layers x (attention + experts)
     two streams  layers x 2 max(attention of half with its share of the cores, experts of half with the rest), or
                  layers x 2 max(all work of half, exchange of half) where the network card does the exchange
-    step = layers + draft layers + output heads + host        TPOT = step / tokens of a step
+    drafts       draft layers + output heads + drafts x sequences of a die x sampling and verification of a token
+    host         fixed cost of a step + (with drafts) fixed cost of speculation
+    step = layers + output head + drafts + host               TPOT = step / tokens of a step
 
 Weights and fixed costs are paid twice with two streams, cube and vector work slow down by the share of the cores, HBM
 and links are shared. Whichever is faster is used (arXiv 2506.12708: 16 of 24 cube cores for attention). Waiting is a
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 
 from supernode_dataplane.architecture import LayerGroup
 from supernode_dataplane.deployment import Pool
-from supernode_dataplane.exchange import Exchange, all_reduce_seconds, combine, dispatch
+from supernode_dataplane.exchange import Exchange, all_reduce_seconds, combine, dispatch, over_network_card
 from supernode_dataplane.hardware import Wire
 from supernode_dataplane.numeric import Number, any_true, at_least, choose
 from supernode_dataplane.operators import (
@@ -30,7 +32,7 @@ from supernode_dataplane.operators import (
     vector_seconds,
 )
 
-__all__ = ["DecodeStep", "LayerTimes", "decode_step", "layer_times"]
+__all__ = ["DecodeStep", "LayerTimes", "decode_step", "host_seconds", "layer_times", "sampling_seconds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,7 @@ def _beside(pool: Pool, group: LayerGroup, half: Number, context: Number) -> Num
     Where the network card moves the tokens, it is the exchange that runs beside all cores; else experts and exchange
     have the cores that attention leaves.
     """
-    if pool.stack.all_over_rdma:
+    if over_network_card(pool.hardware, pool.stack):
         layer = layer_times(pool, group, half, context)
         exchange = layer.dispatch + layer.combine
         return 2.0 * at_least(layer.seconds - exchange, exchange)
@@ -223,8 +225,8 @@ def _count(total: _Sum, layer: LayerTimes, times: float) -> None:
 
 def _outside_layers(pool: Pool, sequences: Number, context: Number) -> dict[str, Number]:
     """Return output heads, draft passes and host time; the first draft pass takes all query tokens, others one each."""
-    stack, speculation = pool.stack, pool.speculation
-    rest = {"head": head_work(pool, sequences * speculation.queries).seconds(), "host": stack.host_seconds}
+    speculation = pool.speculation
+    rest = {"head": head_work(pool, sequences * speculation.queries).seconds(), "host": pool.stack.host_seconds}
     if not any_true(speculation.drafts > 0):
         return rest
     last = pool.architecture.groups[-1]
@@ -232,9 +234,21 @@ def _outside_layers(pool: Pool, sequences: Number, context: Number) -> dict[str,
     more = layer_times(pool, last, sequences, context, queries=1.0).seconds
     drafts = speculation.drafts
     some = choose(drafts > 0, 1.0, 0.0)
-    head = head_work(pool, sequences).seconds()
-    rest["draft"] = some * first + (drafts - some) * more + drafts * (head + stack.draft_seconds)
+    rest["draft"] = some * first + (drafts - some) * more + drafts * head_work(pool, sequences).seconds()
+    rest["draft"] = rest["draft"] + sampling_seconds(pool, sequences)
+    rest["host"] = host_seconds(pool)
     return rest
+
+
+def sampling_seconds(pool: Pool, sequences: Number) -> Number:
+    """Return what a die takes to sample and verify its part of the drafts of ``sequences`` of a tensor group."""
+    return pool.speculation.drafts * sequences / pool.tensor * pool.stack.draft_token_seconds
+
+
+def host_seconds(pool: Pool) -> Number:
+    """Return the fixed time of a step on the host, with that of speculation where drafts are made."""
+    stack = pool.stack
+    return stack.host_seconds + choose(pool.speculation.drafts > 0, stack.draft_seconds, 0.0)
 
 
 def _exchange(pool: Pool, copies: int, tokens: Number) -> tuple[Exchange, Exchange]:

@@ -76,7 +76,9 @@ class DeploymentPlan:
     decode: PoolPlan | None = None
     prefill: PoolPlan | None = None
     prefill_nodes: int = 0
-    """Ranks of the prefill pool in mode Disaggregated."""
+    """Ranks of the prefill pool in mode Disaggregated; 0 where its dies are counted."""
+    prefill_dies: int | None = None
+    """Dies of that pool, the first of the workload, instead of whole ranks."""
     sequences_per_card: int | None = None
     concurrency: int | None = None
     """Sequences that decode at once on the whole deployment; exactly one of both is given, none in mode Prefill."""
@@ -147,9 +149,25 @@ def deployment_of(
     What is illegal comes back as a Problem that names the field; memory is checked by :func:`memory_problem`.
     """
     try:
-        return _pools(plan, hardware, dies, prefill_dies, dies_text)
+        deployment = _pools(plan, hardware, dies, prefill_dies, dies_text)
+        _check_some_sequence(deployment)
+        return deployment
     except IllegalLayoutError as error:
         return error.problem
+
+
+def _check_some_sequence(deployment: Deployment) -> None:
+    """Check that the deployment has a whole sequence; a tensor group may have less, as its share of a few."""
+    decode, each = deployment.decode, deployment.plan.sequences_per_card
+    if decode is None or each is None or each * decode.dies >= decode.dies_per_card:
+        return
+    least = -(-decode.dies_per_card // decode.dies)
+    raise IllegalLayoutError(
+        "batch.sequencesPerCard",
+        f"{each} on each card is {each * decode.dies / decode.dies_per_card:g} of a sequence on "
+        f"{decode.dies} of the {decode.dies_per_card} dies of a card: give at least {least}, or more dies "
+        "(machine.dies of a scenario)",
+    )
 
 
 def inference_spec(deployment: Deployment, sequences: Number | None = None) -> InferenceSpec:
@@ -214,11 +232,27 @@ def _pools(plan: DeploymentPlan, hardware: Hardware, dies: int, prefill_dies: in
     if plan.mode != "Disaggregated":
         return Deployment(plan, None, _role_pool(plan, "decode", hardware, dies, dies_text))
     if not 0 < prefill_dies < dies:
-        message = f"prefill.nodes {plan.prefill_nodes} leave no dies of {dies_text} to decode"
-        raise IllegalLayoutError("prefill.nodes", f"{message}; give it fewer nodes, or the workload more")
+        raise _nothing_to_decode(plan, hardware, dies, dies_text)
     rest = dies - prefill_dies
-    prefill = _role_pool(plan, "prefill", hardware, prefill_dies, f"the {prefill_dies} dies of its nodes")
+    owner = "its nodes" if plan.prefill_dies is None else "its own"
+    prefill = _role_pool(plan, "prefill", hardware, prefill_dies, f"the {prefill_dies} dies of {owner}")
     return Deployment(plan, prefill, _role_pool(plan, "decode", hardware, rest, f"the other {rest} dies"))
+
+
+def _nothing_to_decode(plan: DeploymentPlan, hardware: Hardware, dies: int, dies_text: str) -> IllegalLayoutError:
+    """Return the error of a prefill pool that has all the dies, with what can be done about it."""
+    if plan.prefill_dies is not None:
+        message = f"prefill.dies {plan.prefill_dies} leave no dies of {dies_text} to decode"
+        most = f"at most {dies - 1}" if dies > 1 else "the workload more than one die"
+        return IllegalLayoutError("prefill.dies", f"{message}; give {most}")
+    message = f"prefill.nodes {plan.prefill_nodes} leave no dies of {dies_text} to decode"
+    servers = -(-dies // hardware.dies_per_server)
+    if servers > 1:
+        return IllegalLayoutError("prefill.nodes", f"{message}; give at most {servers - 1}, or the workload more nodes")
+    remedy = "which are one server: in a scenario give prefill.dies instead"
+    if hardware.dies > hardware.dies_per_server:
+        remedy += ", or the workload more nodes"
+    return IllegalLayoutError("prefill.nodes", f"{message}, {remedy}")
 
 
 def _role_pool(plan: DeploymentPlan, role: Role, hardware: Hardware, dies: int, dies_text: str) -> RolePool:

@@ -9,6 +9,8 @@ n ranks, m bytes per rank, latency a, bandwidth B of a die on the tier that the 
 exchange of tokens with experts is one formula for 128 tokens and for 4,096: what differs between kernels is their
 launch, which a captured graph hides, the copies that they make in HBM, and the scan of tokens against ranks by which
 each rank finds what it sends. Waiting for the slowest rank is no part of it (:mod:`supernode_dataplane.decode`).
+Sizes are bytes, times seconds, tokens those of a rank; each may be an array, all of one shape, which the answer then
+has. Nothing is raised: one rank exchanges in no time.
 Latency and bandwidth: arXiv 2607.26444; forms: arXiv 2506.12708 and sgl-project/sgl-kernel-npu.
 """
 
@@ -30,6 +32,7 @@ __all__ = [
     "gather_seconds",
     "halving_doubling_seconds",
     "one_shot_seconds",
+    "over_network_card",
     "point_to_point_seconds",
     "ring_seconds",
 ]
@@ -51,6 +54,15 @@ class Exchange:
     def seconds(self, hidden_share: float = 0.0) -> Number:
         """Return the time with so much of the launch hidden behind other work."""
         return self.launch * (1.0 - hidden_share) + self.wire + self.staging + self.scan
+
+
+def over_network_card(hardware: Hardware, stack: Stack) -> bool:
+    """Return whether the network card moves all tokens of an exchange of few, those inside a server too.
+
+    The stack's kernels are made so, the servers have no bus between them, and the machine's kernels do not use the
+    links inside a server: DeepEP's of H800 do not, those for an NVL72 do (lmsys.org, 2025-06-16).
+    """
+    return stack.all_over_rdma and hardware.low_latency_over_rdma and not hardware.pod_bytes_per_second
 
 
 def ring_seconds(hardware: Hardware, size: Number, ranks: Number) -> Number:
@@ -162,7 +174,7 @@ def _exchange(
 ) -> Exchange:
     if copies is not None and not hardware.pod_bytes_per_second:
         wire = hardware.wire_by_server(sent, copies, ranks)
-    elif stack.all_over_rdma and not hardware.pod_bytes_per_second:
+    elif over_network_card(hardware, stack):
         zero = sent * 0.0
         wire = Wire(zero, zero, zero, sent)
     else:

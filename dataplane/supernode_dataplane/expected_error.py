@@ -2,9 +2,11 @@
 
     half width^2 = 1.645^2 sum over constants (d log value / d log constant x relative error)^2 + (t x leave-one-out)^2
 
-The first part is propagated with each constant's standard error (or half of its thinkable range where it is assumed).
+The first part is propagated with each constant's standard error (or half of its thinkable range where it is assumed),
+of those in ``data/stacks.yaml`` and of those that :func:`~supernode_dataplane.constants.training_constants` gives.
 The second is the root mean square error on calibration rows of a class when each is left out of its own fit, in
 ``data/leave_one_out.yaml``; t is Student's, for the few rows that a class has. So it is half of a 90 % interval.
+Errors of rates are in percent, one number, or an array where the point has arrays; nothing is raised.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from supernode_dataplane.constants import training_constants
 from supernode_dataplane.deployment_plan import Deployment, RolePool, inference_spec
 from supernode_dataplane.inference import inference_point
 from supernode_dataplane.machine import TrainingSpec
@@ -24,7 +27,7 @@ from supernode_dataplane.numeric import Number, any_true, choose, hypot, is_fini
 from supernode_dataplane.packaged import read_data
 from supernode_dataplane.planning import healthy_costs
 from supernode_dataplane.profile import Profile
-from supernode_dataplane.stacks import Stack, load_stack, stack_figures
+from supernode_dataplane.stacks import Stack, load_stack, stack_figures, training_figures
 from supernode_dataplane.state import Problem
 from supernode_dataplane.training import Plan, plan_training, step_seconds
 from supernode_dataplane.training_plan import with_stack
@@ -49,6 +52,8 @@ _TRAINING: Final = frozenset(
         "layer_seconds",
         "dispatch_scan_seconds",
         "combine_scan_seconds",
+        "overlap_slowdown",
+        *training_constants("vendor-tuned"),
     }
 )
 """What :mod:`supernode_dataplane.training` takes from a stack."""
@@ -92,7 +97,7 @@ def half_width(value_of: Callable[[Stack], F], stack: Stack, letter: str, only: 
     centre = choose(usable, centre, 1.0)
     count, error = leave_one_out().get(letter) or max(leave_one_out().values(), key=lambda entry: entry[1])
     variance: Number = 0.0
-    for figure in stack_figures(stack.name):
+    for figure in (*stack_figures(stack.name), *training_figures(stack.name)):
         before = getattr(stack, figure.name)
         if not figure.error or not before or (only is not None and figure.name not in only):
             continue
@@ -126,7 +131,8 @@ def plan_error_percent(profile: Profile, plan: Plan, dies: int) -> Number:
     def rate(stack: Stack) -> Number:
         return 1.0 / step_seconds(with_stack(profile, plan, stack), costs)
 
-    return 100.0 * half_width(rate, plan.stack, "T", _TRAINING)
+    only = _TRAINING if plan.spec.model.is_moe else _TRAINING - _EXPERTS_ONLY
+    return 100.0 * half_width(rate, plan.stack, "T", only)
 
 
 @lru_cache(maxsize=512)

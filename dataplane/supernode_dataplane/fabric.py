@@ -30,10 +30,12 @@ __all__ = [
     "cpu_traffic",
     "pair_bandwidth",
     "plane_share",
+    "servers_short",
     "tier_bandwidth",
 ]
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 _MOST_CPU_SHARE: Final = 0.5
 """Of a server's uplinks that CPUs take where less is up than they and the dies ask for."""
@@ -49,8 +51,13 @@ class Fabric:
     uplinks: BoolArray
     l1: BoolArray
     """Shape (servers, planes)."""
-    common: FloatArray | None
-    """Uplinks' worth between two servers on each plane, (servers, servers, planes); None when all uplinks work."""
+    uplinks_broken: bool
+    """Whether any uplink is broken by itself, not merely with its L1 chip."""
+
+    @property
+    def common(self) -> FloatArray | None:
+        """Uplinks' worth between two servers on each plane, (servers, servers, planes); None when all uplinks work."""
+        return _common(self.uplinks) if self.uplinks_broken else None
 
     @property
     def bandwidth(self) -> float:
@@ -65,7 +72,7 @@ def build_fabric(profile: Profile, servers: Iterable[ServerInput]) -> Fabric:
     ports = np.ones((profile.servers, per_server, planes), dtype=np.bool_)
     l1 = np.ones((profile.servers, planes if profile.l1_chips else 0), dtype=np.bool_)
     uplinks = np.ones((*l1.shape, profile.uplinks_per_l1), dtype=np.bool_)
-    broken_uplinks = False
+    uplinks_broken = False
     for entry in servers:
         if not 0 <= entry.server < profile.servers:
             continue
@@ -78,26 +85,41 @@ def build_fabric(profile: Profile, servers: Iterable[ServerInput]) -> Fabric:
         for plane, port in entry.uplinks:
             if plane < uplinks.shape[1] and port < uplinks.shape[2]:
                 uplinks[entry.server, plane, port] = False
-                broken_uplinks = True
+                uplinks_broken = True
         for plane in entry.l1:
             if plane < l1.shape[1]:
                 l1[entry.server, plane] = False
                 ports[entry.server, :, plane] = False
                 uplinks[entry.server, plane] = False
-    common = None
-    if broken_uplinks:
-        # Two servers meet in the L2 chips that both reach. A server whose whole L1 chip is dead has no port there.
-        up = uplinks.astype(np.float64)
-        common = np.matmul(up.transpose(1, 0, 2), up.transpose(1, 2, 0)).transpose(1, 2, 0)
-    return Fabric(profile, healthy.reshape(-1), ports.reshape(-1, planes), uplinks, l1, common)
+    return Fabric(profile, healthy.reshape(-1), ports.reshape(-1, planes), uplinks, l1, uplinks_broken)
+
+
+def _common(uplinks: BoolArray) -> FloatArray:
+    """Return the L2 chips that both of two servers reach, (servers, servers, planes), from uplinks of some servers.
+
+    A server whose whole L1 chip is dead has no port there.
+    """
+    up = uplinks.astype(np.float64)
+    common: FloatArray = np.matmul(up.transpose(1, 0, 2), up.transpose(1, 2, 0)).transpose(1, 2, 0)
+    return common
+
+
+def servers_short(fabric: Fabric, dies: IntArray) -> list[int]:
+    """Return the servers of these dies that lack uplinks of an L1 chip that works, ascending."""
+    if not fabric.uplinks_broken:
+        return []
+    servers = np.flatnonzero(np.bincount(dies // fabric.profile.dies_per_server))
+    lacking = ~fabric.uplinks[servers] & fabric.l1[servers, :, None]
+    found: list[int] = servers[np.logical_or.reduce(lacking, axis=(1, 2))].tolist()
+    return found
 
 
 def cpu_traffic(fabric: Fabric) -> FloatArray:
     """Return what the CPUs of each server send over the bus, and get, bytes per second: shape (servers, planes)."""
     profile = fabric.profile
-    up = fabric.uplinks.sum(axis=2).astype(np.float64)
-    if not profile.cpu_bytes_per_second or not up.size:
+    if not profile.cpu_bytes_per_second or not fabric.uplinks.size:
         return np.zeros((profile.servers, profile.planes))
+    up = fabric.uplinks.sum(axis=2).astype(np.float64)
     total = up.sum(axis=1, keepdims=True)
     each = np.divide(profile.cpu_bytes_per_second, total, out=np.zeros_like(total), where=total > 0)
     traffic: FloatArray = up * np.minimum(each, _MOST_CPU_SHARE * profile.port_bytes_per_second * POD_EFFICIENCY)
@@ -114,24 +136,24 @@ def cpu_share(fabric: Fabric) -> FloatArray | None:
     return share
 
 
-def plane_share(fabric: Fabric, active: FloatArray, free: FloatArray | None) -> FloatArray | None:
-    """Return the share of a port's rate that a die gets between two servers, (servers, servers, planes).
+def plane_share(
+    profile: Profile, active: FloatArray, uplinks: BoolArray | None, free: FloatArray | None
+) -> FloatArray | None:
+    """Return the share of a port's rate that a die gets between two servers of a job, (servers, servers, planes).
 
-    ``active`` (servers,) counts the dies that send at once; ``free`` (servers, planes) is the share of the uplinks that
-    other workloads leave, None for all. None means all of it everywhere: the Clos is 1:1.
+    The servers are those of the job: ``active`` (servers,) counts their dies that send at once; ``uplinks`` (servers,
+    planes, ports) says which work and ``free`` (servers, planes) the share of them that other workloads leave, None
+    for all. None means all of it everywhere: the Clos is 1:1.
     """
-    ports = float(fabric.profile.uplinks_per_l1)
-    if free is None and fabric.common is None and (not active.size or float(active.max()) <= ports):
+    ports = float(profile.uplinks_per_l1)
+    alone = active.size < 2  # nothing of it leaves its server
+    if alone or (free is None and uplinks is None and float(active.max()) <= ports):
         return None
-    common: FloatArray | float = fabric.common if fabric.common is not None else ports
-    senders = np.maximum(np.maximum(active[:, None], active[None, :]), 1.0)[:, :, None]
+    common = ports if uplinks is None else _common(uplinks)
+    senders = np.maximum(active[:, None], active[None, :])[:, :, None]
     left: FloatArray | float = 1.0 if free is None else np.minimum(free[:, None, :], free[None, :, :])
-    share: FloatArray = np.broadcast_to(
-        np.minimum(1.0, common * left / senders), (active.size, active.size, fabric.profile.planes)
-    )
-    used = active > 0
-    alone = np.count_nonzero(used) < 2  # nothing of it leaves its server
-    return None if alone or (share[used][:, used] >= 1.0).all() else share
+    share: FloatArray = np.minimum(1.0, common * left / senders)
+    return None if (share >= 1.0).all() else share
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +188,11 @@ def pair_bandwidth(fabric: Fabric, a: int, b: int) -> Mapping[str, float]:
         return {"sio": profile.sio_bytes_per_second}
     if server_a != server_b and not profile.has_bus_between_servers:
         return {"rdma": profile.rdma_bytes_per_second}
-    paths = {}
+    paths, common = {}, fabric.common
     for plane in range(profile.planes):
         share = float(fabric.ports[a, plane] and fabric.ports[b, plane])
-        if server_a != server_b and fabric.common is not None:
-            share *= min(1.0, float(fabric.common[server_a, server_b, plane]))
+        if server_a != server_b and common is not None:
+            share *= min(1.0, float(common[server_a, server_b, plane]))
         if share:
             paths[f"plane-{plane}"] = share * profile.port_bytes_per_second
     return paths

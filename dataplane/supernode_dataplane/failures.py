@@ -10,6 +10,7 @@ plane stops.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -119,7 +120,10 @@ def _check(profile: Profile, failures: Failures) -> None:
             for part, number in zip(parts, place, strict=True):
                 count, words = _count(profile, kind, part)
                 if not 0 <= number < count:
-                    message = f"{number} is not there: {profile.name} has {count} {words}; give 0 to {count - 1}"
+                    if count == 1:
+                        words = re.sub(r"s\b", "", words, count=1)
+                    most = f"0 to {count - 1}" if count > 1 else "0"
+                    message = f"{number} is not there: {profile.name} has {count} {words}; give {most}"
                     raise ImpossibleFailureError(kind, index, part, message)
 
 

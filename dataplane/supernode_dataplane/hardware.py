@@ -65,13 +65,19 @@ class Hardware:
     """Whether every pair of a server has a link of its own, so that n dies use n - 1 of them."""
     port_bytes_per_second: float = 0.0
     """Nominal, all planes: no die ever moves more."""
+    low_latency_over_rdma: bool = True
+    """Whether MoE kernels that are made for RDMA take it inside a server too, and leave the server's links alone."""
 
-    def peak(self, kind: Format) -> float:
-        """Return the dense peak of a die, operations per second; a format that it lacks runs as BF16."""
+    def multiplied(self, kind: Format) -> Format:
+        """Return the format that products of a format run in: what the die lacks runs as BF16."""
         table = dict(self.flops)
         if kind == "int4":  # weights of four bits are unpacked to eight
             kind = "int8" if "int8" in table else "fp8"
-        return table.get(kind, table["bf16"])
+        return kind if kind in table else "bf16"
+
+    def peak(self, kind: Format) -> float:
+        """Return the dense peak of a die, operations per second; a format that it lacks runs as BF16."""
+        return dict(self.flops)[self.multiplied(kind)]
 
     def wire(self, sent: Number, ranks: Number) -> Wire:
         """Return where the bytes of an all-to-all go: of ``sent`` per rank each of ``ranks`` gets an equal part.
@@ -181,6 +187,7 @@ def hardware_of(profile: Profile) -> Hardware:
         rdma_latency_seconds=profile.rdma_latency_seconds,
         mesh=profile.intra_server == "mesh",
         port_bytes_per_second=profile.die_bus_bytes_per_second,
+        low_latency_over_rdma=profile.low_latency_exchange == "rdma",
     )
 
 

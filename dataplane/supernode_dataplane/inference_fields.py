@@ -59,7 +59,8 @@ def _plan(spec: Mapping[str, Any], raw: Mapping[str, Any]) -> DeploymentPlan:
         precision=_precision(read_mapping(raw, "precision", _PATH, {}), said, architecture),
         decode=None if mode == "Prefill" else _pool(raw, "decode"),
         prefill=_pool(raw, "prefill") if mode in ("Prefill", "Disaggregated") else None,
-        prefill_nodes=read_whole(prefill, "nodes", f"{_PATH}.prefill", 1023) if mode == "Disaggregated" else 0,
+        prefill_nodes=_prefill_nodes(prefill, mode),
+        prefill_dies=None if prefill.get("dies") is None else read_whole(prefill, "dies", f"{_PATH}.prefill", 1 << 16),
         sequences_per_card=read_whole(batch, "sequencesPerCard", f"{_PATH}.batch", 1 << 16)
         if "batch" in given
         else None,
@@ -81,8 +82,9 @@ def _check_fields(raw: Mapping[str, Any], mode: Mode, given: set[str]) -> None:
         raise FieldError(f"{_PATH}.prefill", f"is not for mode {mode}, which has one pool: describe it as decode")
     if mode == "Prefill" and "outputTokens" in given:
         raise FieldError(f"{_PATH}.outputTokens", "is not for mode Prefill, which generates nothing: leave it out")
-    if mode == "Prefill" and read_mapping(raw, "prefill", _PATH, {}).get("nodes") is not None:
-        raise FieldError(f"{_PATH}.prefill.nodes", "is for mode Disaggregated: mode Prefill uses every node")
+    for key, noun in (("nodes", "node"), ("dies", "die")):
+        if mode == "Prefill" and read_mapping(raw, "prefill", _PATH, {}).get(key) is not None:
+            raise FieldError(f"{_PATH}.prefill.{key}", f"is for mode Disaggregated: mode Prefill uses every {noun}")
     loads = {"batch", "load"} & given
     if mode == "Prefill" and loads:
         raise FieldError(f"{_PATH}.{min(loads)}", "is for decoding: mode Prefill takes neither batch nor load")
@@ -97,6 +99,17 @@ def _check_fields(raw: Mapping[str, Any], mode: Mode, given: set[str]) -> None:
     for key, most in (("tokens", _TARGET), ("requests", 1 << 32)):
         if key in given:
             read_whole(raw, key, _PATH, most)
+
+
+def _prefill_nodes(prefill: Mapping[str, Any], mode: Mode) -> int:
+    """Return the ranks that read prompts; 0 where the pool counts its dies."""
+    if mode != "Disaggregated":
+        return 0
+    if prefill.get("dies") is None:
+        return read_whole(prefill, "nodes", f"{_PATH}.prefill", 1023)
+    if prefill.get("nodes") is not None:
+        raise FieldError(f"{_PATH}.prefill.dies", "and nodes: give one of both")
+    return 0
 
 
 def _concurrency(load: Mapping[str, Any]) -> int:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from supernode_dataplane.communication import LinkView
 from supernode_dataplane.deployment_plan import Deployment, Role
-from supernode_dataplane.fabric import Fabric, plane_share
+from supernode_dataplane.fabric import Fabric, servers_short
 from supernode_dataplane.incast import show_hottest, uplink_room
+from supernode_dataplane.job_links import JobLinks, job_links
 from supernode_dataplane.placing import Placed, names
 from supernode_dataplane.pool_links import PoolLinks, pool_links
 from supernode_dataplane.pool_parts import PoolPart, pool_parts
@@ -61,10 +62,9 @@ class _Solution:
 
 def run_deployment(fabric: Fabric, placed: Placed, deployment: Deployment, free: FloatArray | None) -> InferenceRun:
     """Return the pace of a placed deployment; ``free`` (servers, planes) is the uplinks' share that others leave."""
-    job = placed.dies
-    links = tuple(None if array is None else array.tobytes() for array in _links(fabric, placed, free))
-    solution = _solve(fabric.profile, deployment, job.tobytes(), fabric.healthy[job].tobytes(), links)
-    up = fabric.ports[job] & placed.links
+    up = fabric.ports[placed.dies] & placed.links
+    links = job_links(fabric, placed.dies, up, free)
+    solution = _solve(deployment, links, fabric.healthy[placed.dies].tobytes())
     return InferenceRun(
         tokens_per_second=0.0 if solution.rates is None else solution.rates.tokens_per_second,
         pace_seconds=float("inf") if solution.rates is None else solution.rates.step_seconds,
@@ -121,55 +121,22 @@ class PlacedPools:
 
 def placed_pools(fabric: Fabric, placed: Placed, deployment: Deployment, free: FloatArray | None) -> PlacedPools:
     """Return a deployment on its dies; ``free`` as in :func:`run_deployment`."""
-    profile, ports, share = fabric.profile, *_links(fabric, placed, free)
-    return _placed_pools(profile, deployment, placed.dies, fabric.healthy[placed.dies], (ports, share))
+    links = job_links(fabric, placed.dies, fabric.ports[placed.dies] & placed.links, free)
+    return _placed_pools(deployment, links.view(), placed.dies, fabric.healthy[placed.dies])
 
 
-def _placed_pools(
-    profile: Profile,
-    deployment: Deployment,
-    dies: IntArray,
-    works: BoolArray,
-    links: tuple[FloatArray | None, FloatArray | None],
-) -> PlacedPools:
-    view = LinkView(profile, *links)
+def _placed_pools(deployment: Deployment, view: LinkView, dies: IntArray, works: BoolArray) -> PlacedPools:
     parts = pool_parts(view, dies, works, deployment)
     between = pool_links(view, dies[None, :]) if len(parts) > 1 else None
-    room = uplink_room(profile, dies, links[1])
-    return PlacedPools(profile, dies, parts, between, _linked(deployment, parts, between), room)
-
-
-def _links(fabric: Fabric, placed: Placed, free: FloatArray | None) -> tuple[FloatArray | None, FloatArray | None]:
-    """Return which ports of the machine the job has and what is left of uplinks between servers; None where all is."""
-    profile, job = fabric.profile, placed.dies
-    up = fabric.ports[job] & placed.links
-    ports: FloatArray | None = None
-    if not up.all():
-        ports = np.zeros((profile.dies, profile.planes))
-        ports[job] = up
-    if not profile.has_bus_between_servers:
-        return ports, None
-    active = np.bincount(job // profile.dies_per_server, minlength=profile.servers).astype(np.float64)
-    return ports, plane_share(fabric, active, free)
+    room = uplink_room(view.profile, dies, view.share)
+    return PlacedPools(view.profile, dies, parts, between, _linked(deployment, parts, between), room)
 
 
 @lru_cache(maxsize=64)
-def _solve(
-    profile: Profile, deployment: Deployment, job: bytes, healthy: bytes, links: tuple[bytes | None, ...]
-) -> _Solution:
+def _solve(deployment: Deployment, links: JobLinks, healthy: bytes) -> _Solution:
     """Solve one deployment; places, faults and neighbours change seldom, so the last ones are kept."""
-    dies, works = np.frombuffer(job, dtype=np.int64), np.frombuffer(healthy, dtype=np.bool_)
-    ports, share = links
-    found = _placed_pools(
-        profile,
-        deployment,
-        dies,
-        works,
-        (
-            None if ports is None else np.frombuffer(ports).reshape(profile.dies, profile.planes),
-            None if share is None else np.frombuffer(share).reshape(profile.servers, profile.servers, profile.planes),
-        ),
-    )
+    dies, works = np.frombuffer(links.dies, dtype=np.int64), np.frombuffer(healthy, dtype=np.bool_)
+    found = _placed_pools(deployment, links.view(), dies, works)
     if not found.runs:
         return _readings(found, None)
     counts, linked = found.instances, found.linked
@@ -334,11 +301,8 @@ def _notes(fabric: Fabric, placed: Placed, up: BoolArray, solution: _Solution) -
     broken = held - int(np.count_nonzero(up))
     if broken:
         notes.append(f"{broken} of its bus links are broken; the slowest pair of dies sets the pace")
-    if fabric.common is not None:
-        servers = np.unique(placed.dies // fabric.profile.dies_per_server)
-        hurt = [int(s) for s in servers if not fabric.uplinks[s][fabric.l1[s]].all()]
-        if hurt:
-            notes.append(f"uplinks are broken on servers {names(hurt)}: less bandwidth between servers")
+    if hurt := servers_short(fabric, placed.dies):
+        notes.append(f"uplinks are broken on servers {names(hurt)}: less bandwidth between servers")
     if solution.rates is not None and solution.rates.refused > 0:
         notes.append(
             f"caches hold {1 - solution.rates.refused:.0%} of the sequences that are asked for; the others wait"

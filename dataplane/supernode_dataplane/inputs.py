@@ -63,7 +63,8 @@ def machine_inputs(
     """Return the inputs of one SuperNode from raw API objects; objects of other SuperNodes are left out.
 
     ``profile`` is used instead of the built-in one that spec.profile names: a machine with changed figures.
-    Raises ProfileNotFoundError when spec.profile names no built-in profile.
+    Tuples, with dies and servers by number; what a spec says wrong stands in its workload as a Problem. Raises
+    ProfileNotFoundError when spec.profile names no built-in profile. Source of the fields: docs/objects.md.
     """
     name = _mapping(super_node.get("metadata")).get("name")
     if profile is None:
@@ -87,7 +88,10 @@ def machine_inputs(
 
 
 def solve_inputs(inputs: Inputs) -> MachineState:
-    """Solve with the digest in the result."""
+    """Solve with the digest in the result; shapes, units (seconds, bytes, tokens) and sources as of ``solve``.
+
+    What cannot run is a Problem of its workload's result and no error; raises as ``solve``.
+    """
     return solve(inputs.profile, inputs.compute_nodes, inputs.workloads, digest=inputs.digest)
 
 
@@ -148,7 +152,7 @@ def _check(profile: Profile, plan: TrainingSpec | DeploymentPlan, dies: int) -> 
     text = describe_dies(profile, dies)
     if isinstance(plan, TrainingSpec):
         return check_training(profile, plan, dies, text)
-    prefill = plan.prefill_nodes * profile.dies_per_server
+    prefill = plan.prefill_nodes * profile.dies_per_server if plan.prefill_dies is None else plan.prefill_dies
     deployment = deployment_of(plan, hardware_of(profile), dies, prefill, text)
     return deployment if isinstance(deployment, Problem) else memory_problem(deployment)
 

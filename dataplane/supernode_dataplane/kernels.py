@@ -20,6 +20,7 @@ from supernode_dataplane.exchange import (
     dispatch,
     halving_doubling_seconds,
     one_shot_seconds,
+    over_network_card,
     point_to_point_seconds,
     ring_seconds,
 )
@@ -148,7 +149,7 @@ def _way(hardware: Hardware, stack: Stack, *, bulk: bool) -> KernelAlgorithm:
         return "Direct"
     if bulk:
         return "ByServer"
-    return "DirectOverRdma" if stack.all_over_rdma else "Direct"
+    return "DirectOverRdma" if over_network_card(hardware, stack) else "Direct"
 
 
 def _all_reduce(hardware: Hardware, stack: Stack, spec: KernelSpec) -> KernelFigures:

@@ -7,18 +7,17 @@ the dies that hold the same part of the same experts are the rest. Costs have th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from supernode_dataplane.communication import Cost, Incast, LinkView, data_cost, incast_of, pipeline_cost, tensor_cost
+from supernode_dataplane.constants import LINK_EFFICIENCY
 from supernode_dataplane.machine import TrainingSpec
-from supernode_dataplane.profile import Profile
 
-__all__ = ["Groups", "LinkCosts", "groups_of", "link_costs"]
+__all__ = ["Groups", "LinkCosts", "at_efficiency", "groups_of", "link_costs"]
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -61,26 +60,22 @@ def groups_of(spec: TrainingSpec) -> Groups:
     return Groups(spec.virtual_pipeline, spec.context, spec.expert, spec.expert_tensor, spec.model.is_moe)
 
 
-def link_costs(view: LinkView, grid: IntArray, groups: Groups) -> LinkCosts:
-    """Return the costs of a job's patterns.
+def at_efficiency(costs: LinkCosts, efficiency: float) -> LinkCosts:
+    """Return costs, which are at ``LINK_EFFICIENCY``, at another share of the nominal bandwidth.
 
-    Places and faults change seldom, so the last ones are kept: a change of one workload computes that one anew.
+    Latencies are as before. The efficiency between servers is derived from it, so all ways are slower or faster alike.
     """
-    ports, share = (None if array is None else array.tobytes() for array in (view.ports, view.share))
-    return _link_costs(view.profile, groups, (grid.shape, grid.tobytes()), ports, share)
+    if efficiency == LINK_EFFICIENCY:
+        return costs
+    slower = LINK_EFFICIENCY / efficiency
+    found = {each.name: getattr(costs, each.name) for each in fields(costs)}
+    ways = {name: cost for name, cost in found.items() if isinstance(cost, Cost)}
+    changed = {name: replace(cost, seconds_per_byte=cost.seconds_per_byte * slower) for name, cost in ways.items()}
+    return LinkCosts(**{**found, **changed})
 
 
-@lru_cache(maxsize=32)
-def _link_costs(
-    profile: Profile, groups: Groups, place: tuple[tuple[int, ...], bytes], ports: bytes | None, share: bytes | None
-) -> LinkCosts:
-    grid = np.frombuffer(place[1], dtype=np.int64).reshape(place[0])
-    servers, planes = profile.servers, profile.planes
-    view = LinkView(
-        profile,
-        None if ports is None else np.frombuffer(ports).reshape(profile.dies, planes),
-        None if share is None else np.frombuffer(share).reshape(servers, servers, planes),
-    )
+def link_costs(view: LinkView, grid: IntArray, groups: Groups) -> LinkCosts:
+    """Return the costs of a job's patterns."""
     costs = LinkCosts(tensor_cost(view, grid), pipeline_cost(view, grid, groups.chunks), data_cost(view, grid))
     if groups.context > 1:
         stages, members, tensor = grid.shape

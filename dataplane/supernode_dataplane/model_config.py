@@ -18,8 +18,10 @@ from supernode_dataplane.errors import InvalidModelError
 from supernode_dataplane.layer_groups import group_layers
 from supernode_dataplane.quantization import read_quantization
 
-__all__ = ["model_from_config", "parse_config"]
+__all__ = ["longest_context", "model_from_config", "parse_config"]
 
+_SCALINGS: Final = ("linear", "dynamic", "yarn", "llama3")
+"""Scalings of rotations of which a factor says how far they reach."""
 _OFF: Final = (None, 0, False)
 """Values that say that there is none of it."""
 _WINDOWED_FROM: Final = 28
@@ -64,6 +66,28 @@ def model_from_config(config: Mapping[str, Any], name: str) -> Architecture:
         mtp_layers=_prediction_layers(read),
         learned_positions=(read.number("max_position_embeddings") or 0) if kind == "gpt2" else 0,
     )
+
+
+def longest_context(config: Mapping[str, Any]) -> int | None:
+    """Return the tokens of a sequence that a model was made for; None where its config does not say.
+
+    ``max_position_embeddings``, or more where a rotation is scaled over its original ones (``rope_scaling``, as
+    Hugging Face writes it: type, factor, original_max_position_embeddings). What is scaled in another way is unknown.
+    """
+    stated = config.get("max_position_embeddings")
+    if not isinstance(stated, int) or isinstance(stated, bool):
+        return None
+    scaling = config.get("rope_scaling") or config.get("rope_parameters")
+    if not scaling:
+        return stated
+    kind = scaling.get("rope_type", scaling.get("type")) if isinstance(scaling, Mapping) else None
+    if kind == "default":
+        return stated
+    factor = scaling.get("factor") if kind in _SCALINGS else None
+    original = scaling.get("original_max_position_embeddings", stated) if factor is not None else None
+    if not isinstance(factor, int | float) or not isinstance(original, int | float):
+        return None
+    return max(stated, int(factor * original))
 
 
 def _refuse_unknown(config: Mapping[str, Any], kind: str, family: Family) -> None:

@@ -5,6 +5,7 @@ A die or link that two workloads (or two ranks) name is the first one's; nothing
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,43 +60,42 @@ def describe_dies(profile: Profile, dies: int) -> str:
 
 def place(profile: Profile, workload: WorkloadInput, taken: BoolArray) -> Placed:
     """Return where the workload is; ``taken`` (dies,) is marked with its dies."""
-    pieces: list[IntArray] = []
-    links: list[BoolArray] = []
-    notes = list(workload.notes)
-    spans, mismatched, idle, empty = [], [], [], []
-    contested = prefill_dies = 0
-    first_nodes = 0 if workload.inference is None else workload.inference.prefill_nodes
-    for number, rank in enumerate(_expected(workload)):
-        held = 0
+    ranks, notes = _expected(workload), list(workload.notes)
+    parts: list[PartInput] = []
+    owners: list[int] = []
+    for number, rank in enumerate(ranks):
         for part in rank.parts:
-            if not 0 <= part.server < profile.servers:
+            if 0 <= part.server < profile.servers:
+                parts.append(part)
+                owners.append(number)
+            else:
                 notes.append(f"rank {rank.rank} names server {part.server}, which is not in the machine")
-                continue
-            mine, part_links, foreign = _part(profile, part, taken)
-            pieces.append(mine)
-            links.append(part_links)
-            held += mine.size
-            contested += len(part.dies) - mine.size
-            # While a pod starts the kubelet shows its links and its dies one after the other: no mismatch yet.
-            if foreign and rank.running and rank.rank not in mismatched:
-                mismatched.append(rank.rank)
+    job, of_part = _free_dies(profile, parts, taken)
+    links, foreign = _held_links(profile, parts, job, of_part)
+    contested = sum(len(part.dies) for part in parts) - job.size
+    held = np.bincount(np.array(owners, dtype=np.int64)[of_part], minlength=len(ranks)).tolist()
+    spans, idle, empty = [], [], []
+    for number, rank in enumerate(ranks):
         if len(rank.parts) > 1 and len({part.server for part in rank.parts if part.dies}) > 1:
             spans.append(rank.rank)
-        prefill_dies += held if number < first_nodes else 0
         if not rank.running:
             idle.append(rank.rank)
-        elif not held:
+        elif not held[number]:
             empty.append(rank.rank)
+    # While a pod starts the kubelet shows its links and its dies one after the other: no mismatch yet.
+    mismatched = dict.fromkeys(ranks[owners[part]].rank for part in foreign if ranks[owners[part]].running)
+    prefill_dies = 0 if workload.inference is None else sum(held[: workload.inference.prefill_nodes])
     if contested:
         notes.append(f"{contested} of its dies are also in another placement, which comes first and has them")
-    job = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int64)
+    if workload.inference is not None and workload.inference.prefill_dies is not None:
+        prefill_dies = min(workload.inference.prefill_dies, job.size)
     waiting = _waiting_for_ranks(workload, idle, empty)
     problem, grid = workload.problem, None
     if problem is None and not waiting:
         problem, waiting, grid = _grid(profile, workload, job, prefill_dies)
     return Placed(
         dies=job,
-        links=np.concatenate(links) if links else np.zeros((0, profile.planes), dtype=np.bool_),
+        links=links,
         grid=grid,
         prefill_dies=prefill_dies,
         problem=problem,
@@ -112,20 +112,37 @@ def _expected(workload: WorkloadInput) -> list[RankInput]:
     return [rank for rank in workload.ranks if most is None or rank.rank < most]
 
 
-def _part(profile: Profile, part: PartInput, taken: BoolArray) -> tuple[IntArray, BoolArray, bool]:
-    """Return the part's dies that are still free, their links, and whether it has links of other dies."""
-    first, planes = part.server * profile.dies_per_server, profile.planes
-    mine = np.array(part.dies, dtype=np.int64) + first
-    if taken[mine].any():
-        mine = mine[~taken[mine]]
-    taken[mine] = True
-    if part.links is None:
-        return mine, np.ones((mine.size, planes), dtype=np.bool_), False
-    held = np.zeros((profile.dies_per_server, planes), dtype=np.bool_)
-    held.reshape(-1)[list(part.links)] = True
-    foreign: BoolArray = np.logical_or.reduce(held, axis=1)
-    foreign[list(part.dies)] = False
-    return mine, held[mine - first], bool(foreign.any())
+def _free_dies(profile: Profile, parts: Sequence[PartInput], taken: BoolArray) -> tuple[IntArray, IntArray]:
+    """Return the dies of parts that nobody before them has, in their order, and which part each is of."""
+    sizes = [len(part.dies) for part in parts]
+    of_part = np.repeat(np.arange(len(parts), dtype=np.int64), sizes)
+    servers = np.array([part.server for part in parts], dtype=np.int64)
+    dies = np.array([die for part in parts for die in part.dies], dtype=np.int64)
+    dies += servers[of_part] * profile.dies_per_server
+    first = np.zeros(dies.size, dtype=np.bool_)
+    first[np.unique(dies, return_index=True)[1]] = True
+    free = first & ~taken[dies]
+    taken[dies] = True
+    return dies[free], of_part[free]
+
+
+def _held_links(
+    profile: Profile, parts: Sequence[PartInput], job: IntArray, of_part: IntArray
+) -> tuple[BoolArray, list[int]]:
+    """Return the links of the job's dies, (dies, planes), and the parts that have links of other dies too."""
+    links = np.ones((job.size, profile.planes), dtype=np.bool_)
+    others = []
+    for number, part in enumerate(parts):
+        if part.links is None:
+            continue
+        held = np.zeros((profile.dies_per_server, profile.planes), dtype=np.bool_)
+        held.reshape(-1)[list(part.links)] = True
+        mine = of_part == number
+        links[mine] = held[job[mine] % profile.dies_per_server]
+        held[list(part.dies)] = False
+        if held.any():
+            others.append(number)
+    return links, others
 
 
 def _waiting_for_ranks(workload: WorkloadInput, idle: list[int], empty: list[int]) -> str:

@@ -72,7 +72,12 @@ class TrainingSearch:
 def search_training(
     profile: Profile, wanted: TrainingSpec, dies: int, *, top: int = 1, stack: Stack | None = None
 ) -> TrainingSearch:
-    """Return the ``top`` fastest layouts of every divisor of the dies; ``wanted`` says all but the layout."""
+    """Return the ``top`` fastest layouts of every divisor of the dies; ``wanted`` says all but the layout.
+
+    Tuples of plans, fastest first, with seconds of a step, tokens per second of all ``dies``, and the layouts that do
+    not fit with their bytes. Where nothing fits the tuple is empty, which is no error; StackNotFoundError for a stack
+    that is none. Source: what :func:`~supernode_dataplane.training.training_step` rests on, docs/fidelity.md.
+    """
     fitting, rejected = _planned(profile, wanted, dies, (1,), stack)
     rings = tuple(c for c in _CONTEXTS if dies % c == 0)
     if wanted.sequence_length >= _LONG_SEQUENCE or not fitting:

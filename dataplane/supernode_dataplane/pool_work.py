@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from supernode_dataplane.constants import COLLECTIVE_VECTOR_SHARE
 from supernode_dataplane.decode import DecodeStep
 from supernode_dataplane.deployment import Pool
-from supernode_dataplane.exchange import halving_doubling_seconds, one_shot_seconds, ring_seconds
+from supernode_dataplane.exchange import halving_doubling_seconds, one_shot_seconds, over_network_card, ring_seconds
 from supernode_dataplane.numeric import Number, at_least, at_most, choose
 from supernode_dataplane.pool_phases import hop_bytes, ring_bytes
 from supernode_dataplane.prefill import PrefillStep
@@ -128,7 +128,7 @@ def _work(pool: Pool, step: DecodeStep | PrefillStep, core_flops: Number, tokens
         core_peak * stack.attention_efficiency
     )
     spread = float(pool.expert) > 1
-    far = spread and (stack.all_over_rdma or float(pool.expert) > hardware.dies_per_server)
+    far = spread and (over_network_card(hardware, stack) or float(pool.expert) > hardware.dies_per_server)
     over_rdma = not hardware.pod_bytes_per_second and (far or float(pool.tensor) > hardware.dies_per_server)
     rest = vector + sum(causes.get(cause, 0.0) for cause in _WAITING)
     bounds: dict[Bound, Number] = {
@@ -154,7 +154,7 @@ def _exchanged(pool: Pool, sent: Number) -> Number:
     """Return what ranks send to all, from what leaves their package by any wire."""
     if float(pool.expert) <= 1:
         return 0.0
-    if pool.stack.all_over_rdma and not pool.hardware.pod_bytes_per_second:
+    if over_network_card(pool.hardware, pool.stack):
         return 0.0  # nothing of it takes a port of the bus
     wire = pool.hardware.wire(1.0, float(pool.expert))
     outside = float(wire.node + wire.pod + wire.rdma)

@@ -50,14 +50,13 @@ def prefill_step(
     A whole prompt of n tokens has a mean context of n / 2; over c cached ones, c + n / 2. ``filled`` is the share of
     the tensor groups that have tokens at all: the others wait, and experts see fewer. ``cached`` tokens of all the
     sequences come as latents whose keys and values are made again. All may be arrays of one shape, which every field
-    then has; seconds, FLOPs and bytes of a mean die. Errors: class P of docs/fidelity.md. Source: arXiv 2506.12708.
+    then has; seconds, FLOPs and bytes of a mean die. Nothing is raised. Errors: class P of docs/fidelity.md. Source:
+    arXiv 2506.12708.
     """
     breakdown: dict[str, Number] = dict.fromkeys(_CAUSES, 0.0)
     one: Number = 0.0
     two: Number = 0.0
-    flops: Number = 0.0
-    moved: Number = 0.0
-    sent: Number = 0.0
+    flops, moved, sent = one, one, one
     for group in pool.architecture.kinds:
         parts, work, wire = _layer(pool, group, tokens, context, filled=filled, cached=cached)
         compute = sum(seconds for cause, seconds in parts.items() if cause != "exchange")

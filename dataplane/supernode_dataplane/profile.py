@@ -62,6 +62,8 @@ class Profile:
     dies_per_package: int
     planes: int
     intra_server: Literal["switched", "mesh"]
+    low_latency_exchange: Literal["links", "rdma"] = "rdma"
+    """What a stack whose MoE kernels are made for RDMA uses inside a server of this machine."""
     port_bytes_per_second: float
     uplinks_per_l1: int = 0
     l2_chips_per_plane: int = 0
@@ -259,7 +261,7 @@ def checked_file(name: str, document: Mapping[str, Any]) -> dict[str, Any]:
     for key, figure in document["figures"].items():
         _check(name, figure, _FIGURE, f"figures.{key}.")
         value = figure["value"]
-        figures[key] = {**figure, "value": value if value in _TOPOLOGIES else float(value)}
+        figures[key] = {**figure, "value": value if value in _WORDS else float(value)}
     return {"supernode": False, **document, "figures": figures}
 
 
@@ -272,10 +274,10 @@ def _check(name: str, given: Mapping[str, Any], wanted: Mapping[str, Callable[[A
 
 
 def _is_figure(value: Any) -> bool:
-    return value in _TOPOLOGIES or (isinstance(value, int | float) and not isinstance(value, bool))
+    return value in _WORDS or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-_TOPOLOGIES: Final = ("switched", "mesh")
+_WORDS: Final = ("switched", "mesh", "links", "rdma")
 _FILE: Final[Mapping[str, Callable[[Any], bool]]] = {
     "name": lambda value: isinstance(value, str),
     "version": lambda value: isinstance(value, int) and value >= 1,

@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from supernode_dataplane.communication import LinkView
 from supernode_dataplane.errors import ImpossibleFailureError
-from supernode_dataplane.fabric import build_fabric, cpu_share, plane_share
+from supernode_dataplane.fabric import build_fabric, cpu_share
+from supernode_dataplane.job_links import job_links
 from supernode_dataplane.machine import ServerInput
 from supernode_dataplane.pool_links import pool_links
 from supernode_dataplane.profile import Profile
@@ -35,9 +35,7 @@ def remaining_machine(profile: Profile, servers: Sequence[ServerInput]) -> Profi
     if not whole.any():
         raise ImpossibleFailureError("servers", None, "", "no server is left without a broken die: name fewer")
     dies = np.flatnonzero(whole.repeat(profile.dies_per_server)).astype(np.int64)
-    active = np.where(whole, float(profile.dies_per_server), 0.0)
-    share = plane_share(fabric, active, cpu_share(fabric)) if profile.has_bus_between_servers else None
-    links = pool_links(LinkView(profile, fabric.ports.astype(np.float64), share), dies[None, :])
+    links = pool_links(job_links(fabric, dies, fabric.ports[dies], cpu_share(fabric)).view(), dies[None, :])
     node, pod = links.node_share, links.pod_share
     if min(node, pod) <= 0:
         message = "two dies of the servers that are left have no working plane in common: name fewer"

@@ -89,6 +89,7 @@ def _training(profile: Profile, common: WorkloadResult, run: TrainingRun) -> Wor
         breakdown_seconds=breakdown,
         expected_error_percent=training_error_percent(profile, spec, common.dies),
         recompute_fraction=run.plan.memory.recompute,
+        spare_compute_seconds=run.step.spare_seconds,
     )
 
 

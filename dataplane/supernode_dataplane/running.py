@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from supernode_dataplane.communication import Cost, LinkView
-from supernode_dataplane.fabric import Fabric, plane_share
+from supernode_dataplane.communication import Cost
+from supernode_dataplane.fabric import Fabric, servers_short
 from supernode_dataplane.incast import excess_of, member_load
-from supernode_dataplane.link_costs import LinkCosts, groups_of, link_costs
+from supernode_dataplane.job_links import costs_of_job, job_links
+from supernode_dataplane.link_costs import LinkCosts, groups_of
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.numeric import Number
 from supernode_dataplane.placing import Placed, names
@@ -70,20 +71,15 @@ class PlacedTraining:
 
 def placed_training(fabric: Fabric, placed: Placed, spec: TrainingSpec, free: FloatArray | None) -> PlacedTraining:
     """Return a placed run on its dies; ``free`` (servers, planes) is the uplinks' share that others leave."""
-    profile, grid = fabric.profile, placed.grid
+    grid = placed.grid
     if grid is None:
         raise ValueError("a workload without a grid cannot run")
-    active = np.bincount(grid.reshape(-1) // profile.dies_per_server, minlength=profile.servers).astype(np.float64)
     up = fabric.ports[placed.dies] & placed.links
-    ports: FloatArray | None = None
-    if not up.all():
-        ports = np.zeros((profile.dies, profile.planes))
-        ports[placed.dies] = up
-    share = plane_share(fabric, active, free) if profile.has_bus_between_servers else None
+    stages, members, tensor = grid.shape
     whole = _whole_replicas(fabric.healthy[grid], spec)
     return PlacedTraining(
         up=up,
-        costs=link_costs(LinkView(profile, ports, share), grid, groups_of(spec)),
+        costs=costs_of_job(job_links(fabric, placed.dies, up, free), (stages, members, tensor), groups_of(spec)),
         whole=whole,
         working=np.broadcast_to(whole[None, :, None], grid.shape).reshape(-1),
         alive=int(np.count_nonzero(whole)) // spec.context,
@@ -241,7 +237,7 @@ def _stall(fabric: Fabric, placed: Placed, up: BoolArray, alive: int, moves: boo
 def _notes(
     fabric: Fabric, placed: Placed, costs: LinkCosts, plan: Plan, *, up: BoolArray, lost: int
 ) -> tuple[str, ...]:
-    profile, tensor = fabric.profile, costs.tensor
+    tensor = costs.tensor
     notes = []
     if tensor.remote_groups:
         way = "RDMA" if tensor.rdma else "the L2 switches"
@@ -255,11 +251,8 @@ def _notes(
     broken = held - int(np.count_nonzero(up))
     if broken and placed.dies.size > 1:
         notes.append(f"{broken} of its bus links are broken; the slowest pair of dies sets the pace")
-    if fabric.common is not None:
-        servers = np.unique(placed.dies // profile.dies_per_server)
-        hurt = [int(s) for s in servers if not fabric.uplinks[s][fabric.l1[s]].all()]
-        if hurt:
-            notes.append(f"uplinks are broken on servers {names(hurt)}: less bandwidth between servers")
+    if hurt := servers_short(fabric, placed.dies):
+        notes.append(f"uplinks are broken on servers {names(hurt)}: less bandwidth between servers")
     if lost:
         notes.append(
             f"{lost} of {plan.data} data parallel replicas have a broken die and are lost: "

@@ -31,7 +31,7 @@ from supernode_dataplane.training import Plan, plan_training
 
 __all__ = ["MODEL_VERSION", "linked_deployment", "solve"]
 
-MODEL_VERSION: Final = "3"
+MODEL_VERSION: Final = "4"
 """Changes whenever equal inputs may give other figures."""
 _ROUNDS: Final = 6
 _SETTLED: Final = 1e-4
@@ -128,7 +128,7 @@ def _run_all(
     runs = [run(index, left_by_cpus) for index in range(len(placed))]
     contended = [False] * len(placed)
     # The Clos is 1:1: with every uplink up the dies of a server cannot fill them, whoever they belong to.
-    if (fabric.common is None and left_by_cpus is None) or sum(r is not None for r in runs) < 2:
+    if (not fabric.uplinks_broken and left_by_cpus is None) or sum(r is not None for r in runs) < 2:
         return runs, contended
     per_server = fabric.profile.dies_per_server
     dies = np.array(
@@ -138,12 +138,12 @@ def _run_all(
     shared = (dies > 0).sum(axis=0) > 1
     sharers = [index for index, r in enumerate(runs) if r is not None and bool((dies[index] > 0)[shared].any())]
     alone = list(runs)
-    frees: dict[int, FloatArray] = {}
+    free: FloatArray | None = None
     for _ in range(_ROUNDS if sharers else 0):
-        before, frees = frees, {index: _left(fabric, runs, dies, index) for index in sharers}
-        if before and all(np.allclose(before[index], frees[index], rtol=_SETTLED) for index in sharers):
+        before, free = free, _left(fabric, runs, dies)
+        if before is not None and np.allclose(before[sharers], free[sharers], rtol=_SETTLED):
             break
-        runs = [run(index, frees[index]) if index in frees else r for index, r in enumerate(runs)]
+        runs = [run(index, free[index]) if index in sharers else r for index, r in enumerate(runs)]
     for index in sharers:
         first, last = alone[index], runs[index]
         if first is not None and last is not None:
@@ -151,17 +151,23 @@ def _run_all(
     return runs, contended
 
 
-def _left(fabric: Fabric, runs: Sequence[Run | None], dies: FloatArray, index: int) -> FloatArray:
-    """Return the share of each server's uplinks that others leave to a workload, at least its fair share."""
+def _left(fabric: Fabric, runs: Sequence[Run | None], dies: FloatArray) -> FloatArray:
+    """Return the share of uplinks that others leave to each workload, at least its fair share: (workloads, servers,
+    planes).
+
+    ``dies`` (workloads, servers) counts those of workloads that run.
+    """
     profile = fabric.profile
-    others = cpu_traffic(fabric)
-    for other, run in enumerate(runs):
-        if other != index and run is not None:
-            others += np.maximum(run.uplink_tx_bytes_per_second, run.uplink_rx_bytes_per_second)
+    others = np.repeat(cpu_traffic(fabric)[None], len(runs), axis=0)
+    for index, run in enumerate(runs):
+        if run is not None:
+            sent = np.maximum(run.uplink_tx_bytes_per_second, run.uplink_rx_bytes_per_second)
+            others[:index] += sent
+            others[index + 1 :] += sent
     capacity = fabric.uplinks.sum(axis=2) * profile.port_bytes_per_second * POD_EFFICIENCY
     left = 1.0 - np.divide(others, capacity, out=np.ones_like(others), where=capacity > 0)
     total = dies.sum(axis=0)
-    fair = np.divide(dies[index], total, out=np.ones_like(total), where=total > 0)[:, None]
+    fair = np.divide(dies, total, out=np.ones_like(dies), where=total > 0)[:, :, None]
     left_by_cpus = cpu_share(fabric)
     share: FloatArray = np.clip(np.maximum(left, fair if left_by_cpus is None else fair * left_by_cpus), 0.0, 1.0)
     return share

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from supernode_dataplane.decode import DecodeStep, LayerTimes, layer_times
+from supernode_dataplane.decode import DecodeStep, LayerTimes, host_seconds, layer_times, sampling_seconds
 from supernode_dataplane.deployment import Pool
 from supernode_dataplane.exchange import SCALE_SHARE
 from supernode_dataplane.hardware import BYTES
@@ -130,8 +130,8 @@ def _once_a_step(pool: Pool, domain: Pool, sequences: Number, context: Number) -
     draft = layer_times(domain, pool.architecture.groups[-1], sequences, context).seconds
     return {
         "head": head_work(pool, sequences * tokens.queries).seconds(),
-        "host": pool.stack.host_seconds,
-        "draft": tokens.drafts * (draft + head_work(pool, sequences).seconds() + pool.stack.draft_seconds),
+        "host": host_seconds(pool),
+        "draft": tokens.drafts * (draft + head_work(pool, sequences).seconds()) + sampling_seconds(pool, sequences),
     }
 
 

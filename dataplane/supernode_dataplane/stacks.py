@@ -12,10 +12,11 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal
 
+from supernode_dataplane.constants import BUFFER_BYTES, GRADIENT_OVERLAP, LINK_EFFICIENCY, training_constants
 from supernode_dataplane.errors import StackNotFoundError
 from supernode_dataplane.packaged import read_data
 
-__all__ = ["Figure", "Stack", "load_stack", "stack_figures", "stack_names"]
+__all__ = ["Figure", "Stack", "load_stack", "stack_figures", "stack_names", "training_figures"]
 
 Status = Literal["calibrated", "derived", "assumed"]
 
@@ -40,7 +41,13 @@ class Stack:
     host_seconds: float
     """Host time of a step: scheduling, sampling, graph launch."""
     draft_seconds: float
-    """Host time of one draft step of speculation."""
+    """Fixed cost of speculation in a step, however many run: launches beside the model's own, the host's turn."""
+    draft_token_seconds: float
+    """Sampling and verifying one draft token, on the vector cores and by the host that drives them.
+
+    It is work over the vocabulary, of which each die of a tensor group has its share as of the output head: drafts x
+    sequences / tensor of them count in a step. Data-parallel groups do theirs at the same time.
+    """
     collective_launch_seconds: float
     peer_seconds: float
     """Of a one-shot collective, for each peer."""
@@ -72,6 +79,11 @@ class Stack:
     """Whether it runs two micro-batches beside one another when that is faster."""
     all_over_rdma: bool = False
     """Whether the MoE exchange takes the network card even inside a server (as DeepEP's low-latency kernels do)."""
+    gradient_overlap: float = GRADIENT_OVERLAP
+    """This and what follows: constants of training, the same or nearly so in every stack; see `training_figures`."""
+    buffer_bytes: float = BUFFER_BYTES
+    link_efficiency: float = LINK_EFFICIENCY
+    training_host_seconds: float = training_constants("vendor-tuned")["training_host_seconds"].value
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +116,7 @@ def load_stack(name: str) -> Stack:
     for name_of_flag in ("all_over_rdma", "two_streams"):
         if name_of_flag in values:
             values[name_of_flag] = bool(values[name_of_flag])
+    values |= {figure.name: figure.value for figure in training_figures(name)}
     return Stack(name=name, **values)
 
 
@@ -113,7 +126,7 @@ def stack_figures(name: str) -> tuple[Figure, ...]:
     table = _tables()[name]
     base = table.get("base")
     figures = {figure.name: figure for figure in stack_figures(base)} if base else {}
-    known = {field.name for field in fields(Stack)} - {"name"}
+    known = {field.name for field in fields(Stack)} - {"name", *training_constants(name)}
     for key, entry in table["figures"].items():
         if key not in known:
             raise ValueError(f"stacks.yaml: {name}.{key} is no constant of a stack")
@@ -128,6 +141,15 @@ def stack_figures(name: str) -> tuple[Figure, ...]:
             rows=tuple(entry.get("rows", ())),
         )
     return tuple(figures.values())
+
+
+@cache
+def training_figures(name: str) -> tuple[Figure, ...]:
+    """Return the constants of training that stand in :mod:`supernode_dataplane.constants`, as a stack has them."""
+    return tuple(
+        Figure(name, key, found.value, found.unit, found.status, f"{found.source}; range: {found.range}", found.error)
+        for key, found in training_constants(name).items()
+    )
 
 
 @cache

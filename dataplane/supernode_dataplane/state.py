@@ -75,6 +75,8 @@ class WorkloadResult:
     """Inference: HBM of the fullest die by use."""
     expected_error_percent: float | None = None
     recompute_fraction: float = 0.0
+    spare_compute_seconds: float = 0.0
+    """Training: compute of a step behind which no transfer hides yet, as one between supernodes may."""
     hbm_bytes_per_die: float = 0.0
     """Of the fullest die."""
     link_utilisation: float = 0.0

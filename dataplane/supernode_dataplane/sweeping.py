@@ -96,7 +96,7 @@ def sweep_deployment(
 
     The arrays have one shape, (points,); units are those of the plan's fields (shares from 0 to 1). None when the
     workload runs with none of them, for a reason that :func:`supernode_dataplane.solve` gives, or has attention and
-    experts apart.
+    experts apart: nothing is raised. Figures are tokens a second, seconds and percent; sources as of ``solve``.
     """
     plan = workload.inference
     if plan is None:

@@ -7,26 +7,28 @@ with m micro-batches, v virtual stages and the times of the slowest stage. An op
 max(FLOPs / (peak x efficiency), bytes / (HBM x efficiency)). A layer has four all-gathers or reduce-scatters in each
 direction (sequence-parallel tensor parallelism), and the four of the forward pass again where it is recomputed; a layer
 with experts has a dispatch and a combine in each direction likewise, and the collectives of its block only for shared
-experts. The ring of context parallelism hides behind the attention that it feeds. Stages may differ in the number and
-the kinds of their layers. Everything here is of one layout, at one point or at many where numbers of its spec are
-arrays; where the dies are enters by the costs of :mod:`supernode_dataplane.link_costs`.
+experts. Stages may differ in the number and the kinds of their layers. Everything here is of one layout, at one point
+or at many where numbers of its spec are arrays; where the dies are enters by the costs of
+:mod:`supernode_dataplane.link_costs`.
+
+What transfers hide behind is compute, and each second of it hides one of them, in this order: the ring of context
+parallelism behind the attention that it feeds; of what a layer has left, exchanges of experts where they overlap; of
+what a step has left, the ring of gradients. So faster cores, which hide less, never make a step longer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any, Final
 
 from supernode_dataplane.constants import (
-    ATTENTION_BACKWARD_RATIO,
     COLLECTIVE_VECTOR_SHARE,
     GEMM_BACKWARD_RATIO,
-    GRADIENT_OVERLAP,
 )
 from supernode_dataplane.expert_exchange import exchange_seconds
-from supernode_dataplane.link_costs import LinkCosts
+from supernode_dataplane.link_costs import LinkCosts, at_efficiency
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.numeric import (
     Number,
@@ -80,10 +82,20 @@ class Step:
     bound: Any
     """A :data:`~supernode_dataplane.state.Bound`, or an array of them."""
     loads: tuple[StageLoad, ...]
+    spare_seconds: Number = 0.0
+    """Compute behind which no transfer of the step hides."""
 
 
-def _layer_seconds(plan: Plan, kind: LayerCost, costs: LinkCosts) -> dict[str, Number]:
-    """Return the seconds by cause of a layer's both directions, with what is recomputed, for one micro-batch."""
+@dataclass(frozen=True, slots=True)
+class _LayerTime:
+    """Both directions of a layer, with what is recomputed, for one micro-batch."""
+
+    causes: dict[str, Number]
+    spare: Number
+    """Of its compute, what no transfer of the layer hides behind."""
+
+
+def _layer_time(plan: Plan, kind: LayerCost, costs: LinkCosts) -> _LayerTime:
     spec, share, recompute = plan.spec, kind.share, plan.memory.recompute
     passes = 2.0 + recompute
     collective = costs.tensor.latency_seconds + plan.shard_bytes * costs.tensor.seconds_per_byte
@@ -93,6 +105,10 @@ def _layer_seconds(plan: Plan, kind: LayerCost, costs: LinkCosts) -> dict[str, N
         "launch": plan.fixed_seconds * (1.0 + GEMM_BACKWARD_RATIO + recompute),
         "tensor_parallel": collective * share.collectives * passes,
     }
+    spare = seconds["compute"]
+    if spec.context > 1:
+        seconds["context_parallel"], hidden = _context_ring(plan, kind, costs)
+        spare = spare - hidden
     if spec.model.is_moe:
         seconds["expert_parallel"] = 0.0
     if any_true(share.exchange_bytes):
@@ -110,16 +126,23 @@ def _layer_seconds(plan: Plan, kind: LayerCost, costs: LinkCosts) -> dict[str, N
         if spec.overlap_exchange:
             # One micro-batch's forward pass is paired with another's backward pass. What is recomputed runs before the
             # pair and alone (MindSpeed's fb_overlap does a checkpointed layer's forward first): its exchanges show.
-            beside = at_most((exchange + gather) * EXCHANGES_PER_PASS * 2.0, seconds["compute"])
+            beside = at_most((exchange + gather) * EXCHANGES_PER_PASS * 2.0, spare)
             exposed = exposed - beside * (1.0 - plan.stack.overlap_slowdown)
+            spare = spare - beside
         seconds["expert_parallel"] = exposed
-    if spec.context > 1:
-        turn = costs.context.latency_seconds + share.context_bytes * (spec.context - 1) * costs.context.seconds_per_byte
-        forward = at_least(0.0, turn - kind.attention_seconds)
-        # Backward keys and values go round once more, and their gradients with them.
-        backward = at_least(0.0, 2.0 * turn - kind.attention_seconds * ATTENTION_BACKWARD_RATIO)
-        seconds["context_parallel"] = forward * (1.0 + recompute) + backward
-    return seconds
+    return _LayerTime(seconds, spare)
+
+
+def _context_ring(plan: Plan, kind: LayerCost, costs: LinkCosts) -> tuple[Number, Number]:
+    """Return what the ring of keys and values of a layer shows, and what of it hides behind the layer's compute."""
+    steps = plan.spec.context - 1
+    turn = costs.context.latency_seconds + kind.share.context_bytes * steps * costs.context.seconds_per_byte
+    forward = at_most(turn, kind.forward.attention_seconds)
+    # Backward keys and values go round once more, and their gradients with them.
+    backward = at_most(2.0 * turn, kind.backward.attention_seconds)
+    # A forward pass that is recomputed hides its ring behind its own attention, which no other transfer does.
+    shown = (turn - forward) * (1.0 + plan.memory.recompute) + (2.0 * turn - backward)
+    return shown, forward + backward
 
 
 def _weighted(counts: Sequence[int], values: Sequence[Number]) -> Number:
@@ -146,7 +169,8 @@ def step_of(profile: Profile, plan: Plan, costs: LinkCosts) -> Step:
     last = len(plan.counts) - 1
     alike = [(counts, stage == last) for stage, counts in enumerate(plan.counts)]
     loads = {stage: _load(profile, plan, *stage, pace) for stage in dict.fromkeys(alike)}
-    return Step(pace.seconds, pace.breakdown, _bound(plan, pace, costs), tuple(loads[stage] for stage in alike))
+    bound = _bound(plan, pace, costs)
+    return Step(pace.seconds, pace.breakdown, bound, tuple(loads[stage] for stage in alike), pace.spare)
 
 
 def step_seconds(plan: Plan, costs: LinkCosts) -> Number:
@@ -164,6 +188,8 @@ class _Pace:
     """The stage that sets the pace."""
     breakdown: dict[str, Number]
     seconds: Number
+    spare: Number
+    """Of its compute in a step, what nothing hides behind."""
 
 
 def model_flops_share(profile: Profile, spec: TrainingSpec, tokens_per_second: Number, dies: int) -> Number:
@@ -174,11 +200,16 @@ def model_flops_share(profile: Profile, spec: TrainingSpec, tokens_per_second: N
 
 def _pace(plan: Plan, costs: LinkCosts) -> _Pace:
     spec, m, chunks = plan.spec, plan.micro_batches, plan.spec.virtual_pipeline
-    per_kind = [_layer_seconds(plan, kind, costs) for kind in plan.kinds]
+    costs = at_efficiency(costs, plan.stack.link_efficiency)
+    layers = [_layer_time(plan, kind, costs) for kind in plan.kinds]
+    per_kind = [layer.causes for layer in layers]
     totals = [sum(causes.values()) for causes in per_kind]
-    stages = [_weighted(counts, totals) for counts in plan.counts]
-    stages[-1] = stages[-1] + plan.head.seconds
-    slowest = index_of_largest(stages)
+    stages, spares = (_by_stage(plan, values) for values in (totals, [layer.spare for layer in layers]))
+    # Nothing hides behind less than itself.
+    ring = _gradient_seconds(plan, costs)
+    hidden = [at_most(plan.stack.gradient_overlap * ring, m * spare) for spare in spares]
+    # A stage is done when its gradients are: of two that work as long, the one that hides less of them is later.
+    slowest = index_of_largest([m * stage + ring - beside for stage, beside in zip(stages, hidden, strict=True)])
     handover: Number = 0.0
     if spec.pipeline > 1:
         way = costs.pipeline
@@ -191,22 +222,31 @@ def _pace(plan: Plan, costs: LinkCosts) -> _Pace:
     head = choose(slowest == len(stages) - 1, m * plan.head.seconds, 0.0)
     breakdown["compute"] = breakdown["compute"] + head
     breakdown["pipeline_p2p"] = m * handover
-    longest = of_each(slowest, stages.__getitem__)
+    longest = reduce(at_least, stages)
     breakdown["bubble"] = (spec.pipeline - 1) / chunks * (longest + handover) if spec.pipeline > 1 else 0.0
-    breakdown["gradient"] = _exposed_gradient(plan, costs, breakdown["compute"])
+    breakdown["gradient"] = ring - of_each(slowest, hidden.__getitem__)
     breakdown["optimizer"] = plan.optimizer_seconds
     breakdown["host"] = plan.host_seconds
-    return _Pace(per_kind, slowest, breakdown, sum(breakdown.values()))
+    spare = of_each(slowest, lambda stage: m * spares[stage] - hidden[stage])
+    return _Pace(per_kind, slowest, breakdown, sum(breakdown.values()), spare)
 
 
-def _exposed_gradient(plan: Plan, costs: LinkCosts, compute: Number) -> Number:
-    """Return what is not hidden of reducing gradients and gathering weights; nothing hides behind less than itself."""
+def _by_stage(plan: Plan, values: Sequence[Number]) -> list[Number]:
+    """Return the sum over the layers of each stage for one micro-batch, with the head in the last one."""
+    sums = {counts: _weighted(counts, values) for counts in set(plan.counts)}
+    stages = [sums[counts] for counts in plan.counts]
+    stages[-1] = stages[-1] + plan.head.seconds
+    return stages
+
+
+def _gradient_seconds(plan: Plan, costs: LinkCosts) -> Number:
+    """Return the time of reducing gradients and gathering weights in a step."""
     turns = 2.0 * plan.micro_batches if plan.spec.optimizer_sharding == "zero3" else 2.0
     ring: Number = 0.0
     for cost, sent in ((costs.data, plan.gradient_bytes), (costs.expert_data, plan.expert_gradient_bytes)):
         if any_true(sent):
             ring = ring + (turns * cost.latency_seconds + sent * cost.seconds_per_byte)
-    return at_least((1.0 - GRADIENT_OVERLAP) * ring, ring - compute)
+    return ring
 
 
 def _bound(plan: Plan, pace: _Pace, costs: LinkCosts) -> Any:

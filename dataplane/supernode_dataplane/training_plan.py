@@ -14,16 +14,16 @@ from typing import Any
 from supernode_dataplane.constants import (
     ATTENTION_BACKWARD_RATIO,
     ATTENTION_EFFICIENCY,
+    BUFFER_BYTES,
     GEMM_BACKWARD_RATIO,
     GRADIENT_BYTES,
     HBM_EFFICIENCY,
-    HOST_STEP_SECONDS,
     OPTIMIZER_TRAFFIC_BYTES,
     WEIGHT_BYTES,
 )
 from supernode_dataplane.layout import data_parallel, expert_replicas, layers_by_stage, replicas, stage_kinds
 from supernode_dataplane.machine import TrainingSpec
-from supernode_dataplane.memory import Memory, plan_memory
+from supernode_dataplane.memory import Memory, fitted_memory, plan_memory
 from supernode_dataplane.numeric import Number, at_least, choose
 from supernode_dataplane.profile import Profile
 from supernode_dataplane.shares import LayerShare, layer_shares
@@ -50,6 +50,8 @@ class Pass:
     hbm_bytes: Number
     hbm_bound: Number
     """Whether the slower part of it is."""
+    attention_seconds: Number = 0.0
+    """Of the attention core: its part of the FLOPs' time, of what bounds the pass."""
 
     def __add__(self, other: Pass) -> Pass:
         return Pass(
@@ -57,6 +59,7 @@ class Pass:
             self.flops + other.flops,
             self.hbm_bytes + other.hbm_bytes,
             choose(self.seconds >= other.seconds, self.hbm_bound, other.hbm_bound),
+            self.attention_seconds + other.attention_seconds,
         )
 
 
@@ -67,8 +70,6 @@ class LayerCost:
     share: LayerShare
     forward: Pass
     backward: Pass
-    attention_seconds: Number
-    """Of the forward pass's attention core."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +104,13 @@ class Plan:
 
 @lru_cache(maxsize=1024)
 def plan_training(profile: Profile, spec: TrainingSpec, dies: int, stack: Stack | None = None) -> Plan | Problem:
-    """Return what a legal layout costs on its dies, or why it does not fit; ``stack`` None: the one that spec names."""
+    """Return what a legal layout costs on its dies, or why it does not fit; ``stack`` None: the one that spec names.
+
+    Seconds, bytes and FLOPs of one die of each stage; one layout, whose micro-batches and tokens may be arrays of one
+    shape where :func:`plan_in_memory` is given their memory. What does not fit comes back as a Problem with the
+    arithmetic in GiB. Raises StackNotFoundError. Source: forms and constants as in the module and in constants.py, and
+    their errors in class T of docs/fidelity.md.
+    """
     memory = plan_memory(spec, dies, profile.hbm_bytes_per_die)
     if isinstance(memory, Problem):
         return memory
@@ -119,7 +126,7 @@ def plan_in_memory(  # noqa: PLR0917 - what a plan is made of
     stack: Stack | None = None,
 ) -> Plan:
     """Return what a legal layout that fits costs on its dies; the numbers of ``spec``, so ``shares``, may be arrays."""
-    model, tp = spec.model, spec.tensor
+    model, tp, used = spec.model, spec.tensor, stack or load_stack(spec.stack)
     data = data_parallel(spec, dies)
     micro_batches = spec.global_batch_size // (data * spec.micro_batch_size)
     optimizer_bytes, dense, expert = _per_step(spec, dies, memory, micro_batches)
@@ -130,21 +137,35 @@ def plan_in_memory(  # noqa: PLR0917 - what a plan is made of
         micro_batches=micro_batches,
         layers=layers_by_stage(spec),
         counts=stage_kinds(spec),
-        memory=memory,
+        memory=memory if used.buffer_bytes == BUFFER_BYTES else _with_buffers(profile, spec, dies, shares, used),
         optimizer_seconds=optimizer_bytes / (profile.hbm_bytes_per_second_per_die * HBM_EFFICIENCY),
         optimizer_bytes=optimizer_bytes,
-        host_seconds=HOST_STEP_SECONDS.get(spec.stack, HOST_STEP_SECONDS["vendor-tuned"]),
         shard_bytes=handed,
         handover_bytes=handed,
         gradient_bytes=dense,
         expert_gradient_bytes=expert,
-        **_on_stack(profile, spec, shares, stack or load_stack(spec.stack)),
+        **_on_stack(profile, spec, shares, used),
     )
 
 
 def with_stack(profile: Profile, plan: Plan, stack: Stack) -> Plan:
-    """Return a plan with other constants: its layout, memory and messages are the same."""
-    return replace(plan, **_on_stack(profile, plan.spec, [kind.share for kind in plan.kinds], stack))
+    """Return a plan with other constants: its layout and messages are the same, and memory but for recompute."""
+    spec, shares = plan.spec, [kind.share for kind in plan.kinds]
+    changed = _on_stack(profile, spec, shares, stack)
+    if stack.buffer_bytes != plan.stack.buffer_bytes:
+        dies = plan.data * spec.tensor * spec.context * spec.pipeline
+        changed["memory"] = _with_buffers(profile, spec, dies, shares, stack)
+    return replace(plan, **changed)
+
+
+def _with_buffers(
+    profile: Profile, spec: TrainingSpec, dies: int, shares: Sequence[LayerShare], stack: Stack
+) -> Memory:
+    """Return memory with as much recompute as the stack's buffers ask for; where it does not fit, with all of it."""
+    # More buffers are as much less of HBM.
+    more = stack.buffer_bytes - BUFFER_BYTES
+    memory = fitted_memory(spec, dies, profile.hbm_bytes_per_die - more, shares).memory
+    return replace(memory, used_bytes=tuple(used + more for used in memory.used_bytes))
 
 
 def _on_stack(profile: Profile, spec: TrainingSpec, shares: Sequence[LayerShare], stack: Stack) -> dict[str, Any]:
@@ -160,6 +181,7 @@ def _on_stack(profile: Profile, spec: TrainingSpec, shares: Sequence[LayerShare]
     entropy = 3.0 * tokens * model.vocab / tp * heads * stack.training_vector_seconds
     return {
         "stack": stack,
+        "host_seconds": stack.training_host_seconds,
         "kinds": tuple(_layer_cost(profile, spec, share, stack) for share in shares),
         "head": _roofline(profile, stack, head * turns, 0.0, head_bytes * turns, vector=entropy * turns),
         "fixed_seconds": stack.layer_seconds,
@@ -192,8 +214,7 @@ def _layer_cost(profile: Profile, spec: TrainingSpec, share: LayerShare, stack: 
         backward += _roofline(
             profile, stack, share.expert_flops * ratio, 0.0, ratio * weights + gradient * share.expert_parameters, hot
         )
-    attention = share.attention_flops / (ATTENTION_EFFICIENCY * profile.bf16_flops_per_die)
-    return LayerCost(share, forward, backward, attention)
+    return LayerCost(share, forward, backward)
 
 
 def _per_step(spec: TrainingSpec, dies: int, memory: Memory, micro_batches: Number) -> tuple[float, Number, Number]:
@@ -226,7 +247,16 @@ def _roofline(  # noqa: PLR0917 - what a pass is made of
     vector: Number = 0.0,
 ) -> Pass:
     """Return the time of a die with ``imbalance`` times the mean work; FLOPs and bytes of the mean."""
-    compute = imbalance * gemm_flops / stack.training_gemm_efficiency + attention_flops / ATTENTION_EFFICIENCY
+    attention = attention_flops / ATTENTION_EFFICIENCY
+    compute = imbalance * gemm_flops / stack.training_gemm_efficiency + attention
     cores = compute / profile.bf16_flops_per_die
     memory = hbm_bytes / (profile.hbm_bytes_per_second_per_die * HBM_EFFICIENCY)
-    return Pass(at_least(cores, memory) + vector, gemm_flops + attention_flops, hbm_bytes, memory > cores)
+    longer = at_least(cores, memory)
+    return Pass(
+        seconds=longer + vector,
+        flops=gemm_flops + attention_flops,
+        hbm_bytes=hbm_bytes,
+        hbm_bound=memory > cores,
+        # A part, not a time of its own: so a chip with more FLOPS never loses more cover than it wins time.
+        attention_seconds=longer * (attention / compute),
+    )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from supernode_dataplane import check_workload, load_profile, machine_inputs, solve, solve_inputs
+from supernode_dataplane import check_workload, load_profile, machine_inputs, solve
 from supernode_dataplane.progress import target_tokens, tokens_per_step
 from supernode_dataplane.solving import MODEL_VERSION
 from support.deployments import MODES, QWEN_COLOCATED, R1_DECODE, R1_DISAGGREGATED, R1_PREFILL, deployment, with_fields
@@ -157,7 +156,7 @@ def test_its_spec_is_in_the_digest_and_the_version_has_changed():
 
     assert digest(R1_DECODE) != digest(with_fields(R1_DECODE, batch__sequencesPerCard=95))
     assert digest(R1_DECODE) == digest(with_fields(R1_DECODE))
-    assert MODEL_VERSION == "3"
+    assert MODEL_VERSION == "4"
 
 
 def test_progress_counts_output_tokens_and_requests():
@@ -204,18 +203,3 @@ def test_caches_that_stay_on_a_server_take_no_uplink():
     assert half.fabric.uplink_tx_bytes_per_second.sum() == pytest.approx(handed / 2)
     assert half.fabric.uplink_rx_bytes_per_second[7:14].sum() == pytest.approx(handed / 2)
     assert near.devices.port_tx_bytes_per_second.sum() == pytest.approx(far.devices.port_tx_bytes_per_second.sum())
-
-
-def test_eight_workloads_are_solved_in_a_few_milliseconds():
-    jobs = [deployment(f"d{n}", range(n * 4, n * 4 + 4), R1_PREFILL) for n in range(3)]
-    jobs += [deployment(f"q{n}", range(12 + n * 3, 15 + n * 3), QWEN_COLOCATED) for n in range(3)]
-    jobs += [deployment("z", range(21, 41)), workload("t", range(41, 48), LLAMA)]
-    inputs = machine_inputs(super_node(), compute_nodes(48), jobs)
-    solve_inputs(inputs)
-    best = 1.0
-    for _ in range(20):
-        before = time.perf_counter()
-        solve_inputs(inputs)
-        best = min(best, time.perf_counter() - before)
-    assert best < 0.02  # a gross regression only: bench/ holds the budget of 5 ms
-    print(f"{best * 1e3:.2f} ms")

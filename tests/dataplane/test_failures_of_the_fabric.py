@@ -14,6 +14,8 @@ from supernode_dataplane import load_profile, machine_inputs, solve
 from supernode_dataplane.errors import ImpossibleFailureError
 from supernode_dataplane.fabric import Fabric, build_fabric, pair_bandwidth, tier_bandwidth
 from supernode_dataplane.failures import Failures, failed_servers
+from supernode_dataplane.job_links import JobLinks, costs_of_job, job_links
+from supernode_dataplane.link_costs import Groups, link_costs
 from supernode_dataplane.optics import lit_modules, optics_of
 from supernode_dataplane.state import MachineState
 from support.deployments import QWEN_COLOCATED, R1_DISAGGREGATED, R1_PREFILL, deployment
@@ -48,6 +50,36 @@ def test_each_failure_takes_what_it_carries_and_nothing_else():
     assert (np.delete(chip.common, 3, axis=2) == 16).all()
     assert not fabric(servers=((5,),)).healthy[80:96].any()
     assert fabric(servers=((5,),)).healthy.sum() == 752
+
+
+def links_on(servers: tuple[int, ...], **failures: Any) -> JobLinks:
+    """The links of a job on all dies of these servers, others leaving it everything."""
+    found = fabric(**failures)
+    dies = np.concatenate([np.arange(16 * server, 16 * server + 16) for server in servers]).astype(np.int64)
+    return job_links(found, dies, found.ports[dies], None)
+
+
+def test_a_job_has_the_same_links_whatever_fails_on_servers_of_others():
+    mine = links_on((3, 9, 20), uplinks=((9, 1, 4),))
+    assert mine == links_on((3, 9, 20), uplinks=((9, 1, 4), (7, 2, 2)), l1=((8, 0),), die_ports=((30, 0, 0),))
+    assert mine != links_on((3, 9, 20), uplinks=((9, 1, 5),))
+    assert mine != links_on((3, 9, 20), uplinks=((9, 1, 4),), die_ports=((3, 0, 0),))
+
+
+def test_costs_that_are_kept_are_those_of_the_pairs_as_they_are_and_alike_jobs_share_them():
+    faults = {"uplinks": ((20, 1, 4), (20, 1, 5), (3, 0, 0)), "l1": ((9, 2),), "die_ports": ((20, 4, 6),)}
+    moved = {kind: tuple((place[0] + 1, *place[1:]) for place in places) for kind, places in faults.items()}
+    # In another order of its servers than theirs: what is kept goes by number.
+    one, other, groups = links_on((20, 3, 9), **faults), links_on((21, 4, 10), **moved), Groups()
+    shape = (1, 6, 8)
+    kept = costs_of_job(one, shape, groups)
+    fresh = link_costs(one.view(), np.frombuffer(one.dies, dtype=np.int64).reshape(shape), groups)
+    for name in ("tensor", "pipeline", "data"):
+        for part, value in asdict(getattr(fresh, name)).items():
+            assert np.array_equal(getattr(getattr(kept, name), part), value), (name, part)
+    assert kept.data.seconds_per_byte > costs_of_job(links_on((20, 3, 9)), shape, groups).data.seconds_per_byte
+    assert costs_of_job(other, shape, groups) is kept
+    assert costs_of_job(links_on((3, 9, 20), **faults), shape, groups) is not kept
 
 
 def test_what_remains_of_each_tier_and_plane_is_counted_from_the_two_link_sets():

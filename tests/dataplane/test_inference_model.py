@@ -55,6 +55,46 @@ def test_a_step_is_the_sum_of_its_breakdown() -> None:
     assert sum(batch.breakdown.values()) == pytest.approx(batch.seconds)
 
 
+def test_drafts_cost_a_fixed_time_of_the_host_and_a_time_for_each_draft_token_of_a_die() -> None:
+    stack = load_stack("open-source")
+    assert stack.draft_seconds > 0
+    assert stack.draft_token_seconds > 0
+    given = replace(pool(dies=32, expert=32), stack=stack)
+    batch = np.array([1.0, 19.0, 78.0])
+
+    def cost(sequences: object, given: Pool = given) -> tuple[object, object]:
+        """Return host time, and what draft tokens take beside the layers and heads that they need."""
+        free = replace(given, stack=replace(stack, draft_token_seconds=0.0))
+        step, without = decode_step(given, sequences, 4000.0), decode_step(free, sequences, 4000.0)
+        assert step.seconds - without.seconds == pytest.approx(step.breakdown["draft"] - without.breakdown["draft"])
+        return step.breakdown["host"], step.breakdown["draft"] - without.breakdown["draft"]
+
+    fixed, each = stack.host_seconds + stack.draft_seconds, stack.draft_token_seconds
+    assert cost(batch) == (fixed, pytest.approx(batch * each))
+    assert cost(78.0) == (fixed, pytest.approx(78 * each))
+    # Groups work side by side; the dies of one share its tokens; a step has one fixed part, however many drafts.
+    assert cost(19.0, replace(given, dies=64)) == (fixed, pytest.approx(19 * each))
+    assert cost(20.0, replace(given, tensor=4)) == (fixed, pytest.approx(5 * each))
+    assert cost(19.0, replace(given, speculation=Speculation(drafts=3))) == (fixed, pytest.approx(3 * 19 * each))
+    several = replace(given, speculation=Speculation(drafts=np.array([0.0, 1.0, 4.0])))
+    host, tokens = cost(19.0, several)
+    assert host == pytest.approx([stack.host_seconds, fixed, fixed])
+    assert tokens == pytest.approx(np.array([0.0, 19.0, 76.0]) * each)
+    plain = decode_step(replace(given, speculation=Speculation()), 78.0, 4000.0).breakdown
+    assert plain["host"] == stack.host_seconds
+    assert "draft" not in plain
+
+
+def test_drafts_cost_the_same_where_attention_and_experts_are_apart() -> None:
+    stack = load_stack("open-source")
+    given = replace(pool(dies=64, expert=1), stack=stack)
+    free = replace(given, stack=replace(stack, draft_token_seconds=0.0, draft_seconds=0.0))
+    step, without = (split_step(each, 32, 2, 40.0, 4000.0) for each in (given, free))
+    assert step.breakdown["host"] - without.breakdown["host"] == pytest.approx(stack.draft_seconds)
+    assert step.breakdown["draft"] - without.breakdown["draft"] == pytest.approx(40 * stack.draft_token_seconds)
+    assert step.seconds - without.seconds == pytest.approx(stack.draft_seconds + 40 * stack.draft_token_seconds)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     batch=st.floats(1, 96),

@@ -92,14 +92,30 @@ def test_more_links_never_make_a_workload_slower(ranks, layout, faults, data):
 FASTER = st.sampled_from(
     ["port_bytes_per_second", "sio_bytes_per_second", "hbm_bytes_per_second_per_die", "bf16_flops_per_die"]
 )
+RINGS = st.sampled_from([{"tensor": 4, "context": 2}, {"tensor": 2, "pipeline": 2, "context": 4}, {"context": 8}]).map(
+    lambda degrees: ("dense", degrees)
+)
+BESIDE = st.fixed_dictionaries(
+    {
+        "optimizerSharding": st.sampled_from(["zero1", "zero3"]),
+        "recompute": st.sampled_from(["auto", "full"]),
+        "sequenceLength": st.sampled_from([1024, 4096, 16384]),
+    }
+)
+"""What decides which transfers run beside compute, and how much of it they have."""
 
 
-@SLOW
-@given(placements(), EVERY, MACHINE_FAULTS, FASTER, st.floats(1.0, 4.0))
-def test_more_bandwidth_or_more_flops_never_make_a_workload_slower(ranks, layout, faults, figure, factor):
+@settings(SLOW, max_examples=150)
+@given(placements(), EVERY | RINGS, BESIDE, st.booleans(), MACHINE_FAULTS, FASTER, st.floats(1.0, 15.0))
+def test_more_bandwidth_or_more_flops_never_make_a_workload_slower(
+    ranks, layout, beside, overlap, faults, figure, factor
+):
     kind, degrees = layout
-    base = {**SMALL, "training": {**SMALL["training"], "globalBatchSize": 64}} if kind == "dense" else SMALL_MOE
-    job = workload("a", ranks=ranks, base=base, **degrees)
+    base = SMALL if kind == "dense" else SMALL_MOE
+    if kind == "moe":
+        beside = {**beside, "overlapExchange": overlap}
+    training = {**base["training"], "globalBatchSize": 64, **beside}
+    job = workload("a", ranks=ranks, base={**base, "training": training}, **degrees)
     inputs = machine_inputs(super_node(), compute_nodes(48, faults), [job])
     better = replace(CM, **{figure: getattr(CM, figure) * factor})
     before, after = (solve(profile, inputs.compute_nodes, inputs.workloads) for profile in (CM, better))

@@ -225,3 +225,8 @@ def test_any_json_is_a_model_or_one_clear_error(base: dict[str, Any], changes: d
 def test_any_text_is_a_model_or_one_clear_error(text: str):
     with pytest.raises(InvalidModelError):
         parse_config(text)
+
+
+def test_a_value_is_shown_as_it_stands_in_a_config() -> None:
+    with pytest.raises(InvalidModelError, match="hidden_size must be a whole number from 1 to 262144, not true"):
+        parse_config('{"model_type": "llama", "hidden_size": true, "num_hidden_layers": 2, "vocab_size": 9}')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,23 @@ def test_training_across_supernodes_is_that_of_one_plus_the_ring():
     assert empty.problem is not None
     sent = state.traffic.ports[0].sum() * spanning.step_seconds
     assert sent == pytest.approx(2 * 3 / 4 * LLAMA.parameters * 4)
+
+
+def test_faster_cores_never_make_a_run_across_supernodes_slower_though_they_hide_less():
+    training = TrainingSpec(
+        load_model("llama-3.1-70b"), "open-source", 4096, 24, tensor=16, pipeline=2, context=4,
+        optimizer_sharding="zero3",
+    )  # fmt: skip
+    job = SpanningWorkload(key="a", training=training, members=(Member(0, WHOLE), Member(1, WHOLE)))
+    steps = []
+    for factor in (1.0, 1.2, 1.5, 2.0, 4.0, 14.0):
+        machine = replace(CM, bf16_flops_per_die=CM.bf16_flops_per_die * factor)
+        one = build_cluster_fabric(Supercluster(profile=machine, supernodes=2, oversubscription=48))
+        (result,) = solve_supercluster(one, (job,)).workloads
+        assert result.problem is None
+        assert result.exposed_seconds > 0
+        steps.append(result.step_seconds)
+    assert all(faster <= slower * (1 + 1e-12) for slower, faster in pairwise(steps))
 
 
 def test_the_slowest_supernode_and_a_network_that_is_cut_hold_up_the_whole_run():

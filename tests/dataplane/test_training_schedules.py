@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from supernode_dataplane import load_model, load_profile
+from supernode_dataplane.communication import Cost
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.memory import stage_parameters
 from supernode_dataplane.planning import healthy_costs
@@ -55,6 +57,75 @@ def test_an_exchange_longer_than_the_work_beside_it_hides_behind_that_work_alone
     layers = sum(plan.counts[1]) * plan.micro_batches
     work = plan.kinds[1].forward.seconds + plan.kinds[1].backward.seconds
     assert saved == pytest.approx(layers * work * (1 - plan.stack.overlap_slowdown))
+
+
+FASTER = (353.9e12, 707.8e12, 1415e12, 5000e12)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        ("llama-3.1-70b", {}),
+        ("qwen3-8b", {}),
+        ("qwen3-32b", {"sequence_length": 32_768}),
+        ("deepseek-r1", {"expert": 8, "overlap_exchange": True}),
+        ("kimi-k2", {"expert": 8, "overlap_exchange": True}),
+        # The head makes the last stage the slowest on slow cores and another one on fast ones.
+        ("llama-3.1-8b", {"pipeline": 2, "stage_layers": (18, 14)}),
+        ("deepseek-r1", {"context": 1, "expert": 16, "overlap_exchange": True, "pipeline": 1}),
+    ],
+)
+def test_faster_cores_or_hbm_never_make_a_step_longer_though_they_hide_less(model: str, changes: dict[str, Any]):
+    base = TrainingSpec(
+        load_model(model), "open-source", 4096, 768, tensor=16, pipeline=2, context=4, optimizer_sharding="zero3"
+    )
+    found = replace(base, **changes)
+    for figure, ladder in (
+        ("bf16_flops_per_die", [flops * factor for flops in FASTER for factor in (1.0, 1.2, 1.4, 1.6, 1.8)]),
+        ("hbm_bytes_per_second_per_die", [1.6e12 * 1.15**power for power in range(20)]),
+    ):
+        seconds = []
+        for value in ladder:
+            changed: dict[str, Any] = {figure: value}
+            machine = replace(CM, **changed)
+            plan = plan_training(machine, found, 768)
+            assert isinstance(plan, Plan), plan
+            seconds.append(training_step(machine, plan, healthy_costs(machine, found, 768)).seconds)
+        for slower, faster in pairwise(seconds):
+            assert faster <= slower * (1 + 1e-12)
+        assert seconds[-1] <= seconds[0]
+
+
+def test_compute_hides_a_transfer_once_first_rings_of_a_sequence_then_exchanges_then_gradients():
+    found = spec(context=4, tensor=8, pipeline=1, virtual_pipeline=1, expert=16, overlap_exchange=True)
+    found = replace(found, optimizer_sharding="zero3", recompute="none", sequence_length=2048)
+    plan = plan_training(CM, found, DIES)
+    assert isinstance(plan, Plan), plan
+    ways = healthy_costs(CM, found, DIES)
+    empty = Cost()
+    first = replace(ways, expert=empty, expert_tensor=empty, data=empty, expert_data=empty)
+    steps = {
+        "nothing": training_step(CM, plan, replace(first, context=empty)),
+        "rings": training_step(CM, plan, first),
+        "exchanges": training_step(CM, plan, replace(first, expert=ways.expert, expert_tensor=ways.expert_tensor)),
+        "all": training_step(CM, plan, ways),
+    }
+    compute = steps["nothing"].breakdown["compute"]
+    assert all(one.breakdown["compute"] == compute for one in steps.values())
+    spare = [one.spare_seconds for one in steps.values()]
+    assert all(more > less for more, less in pairwise(spare)), "each of them hides behind some of it"
+    assert spare[-1] == 0, "there is more to hide than compute"
+    whole = training_step(CM, replace(plan, spec=replace(found, overlap_exchange=False)), ways).breakdown
+    shown = whole["expert_parallel"] - steps["exchanges"].breakdown["expert_parallel"]
+    scan = training_step(CM, replace(plan, spec=replace(found, overlap_exchange=False)), first).spare_seconds - spare[1]
+    assert shown == pytest.approx((spare[1] + scan - spare[2]) * (1 - plan.stack.overlap_slowdown))
+    # What is left over hides as much of the gradients, no more.
+    ring = steps["exchanges"].spare_seconds + steps["all"].breakdown["gradient"]
+    free = replace(ways, context=empty, expert=empty, expert_tensor=empty)
+    alone = training_step(CM, plan, free)
+    assert alone.breakdown["gradient"] < steps["all"].breakdown["gradient"]
+    hidden = steps["nothing"].spare_seconds - alone.spare_seconds
+    assert alone.breakdown["gradient"] + hidden == pytest.approx(ring)
 
 
 def test_a_layer_for_multi_token_prediction_is_one_more_of_the_last_kind_with_a_projection_and_a_head():

@@ -199,22 +199,28 @@ class Server:
                 self.waited += bool(self.heads() and self.decoders)
         else:
             self.preempt()
+            budget = max(1, budget // self.engine.groups)
             most = self.engine.prompt_tokens or budget
-            budget -= self.query * sum(seq.to_read == 0 for seq in self.running)
+            left = [
+                budget - self.query * sum(seq.to_read == 0 and seq.group == group for seq in self.running)
+                for group in range(self.engine.groups)
+            ]
             for seq in self.running:
-                if seq.to_read and budget > 0:
-                    new = min(seq.to_read - seq.read, budget, most)
+                if seq.to_read and left[seq.group] > 0:
+                    new = min(seq.to_read - seq.read, left[seq.group], most)
                     self.chunks.append((seq, new))
-                    budget -= new
-            while budget > 0 and self.waiting and self.fits(self.waiting[0]):
-                seq = self.waiting[0]
-                new, _ = self.prefill_of(seq)
-                self.admit(seq)
-                if new:
-                    self.chunks.append((seq, min(new, budget, most)))
-                    budget -= min(new, budget, most)
-                else:
-                    budget -= self.query
+                    left[seq.group] -= new
+            for group in range(self.engine.groups):
+                while left[group] > 0 and (
+                    head := [seq for seq in self.heads() if seq.group == group and self.fits(seq)]
+                ):
+                    new, _ = self.prefill_of(head[0])
+                    self.admit(head[0])
+                    if new:
+                        self.chunks.append((head[0], min(new, left[group], most)))
+                        left[group] -= min(new, left[group], most)
+                    else:
+                        left[group] -= self.query
             self.decoders = [seq for seq in self.running if seq.to_read == 0]
         if self.chunks or self.decoders:
             self.end = now + self.seconds()
@@ -223,15 +229,15 @@ class Server:
         tokens = sum(new for _seq, new in self.chunks)
         pairs = sum(seq.read + i + 1 for seq, new in self.chunks for i in range(new))
         contexts = sum(seq.context() for seq in self.decoders)
+        fullest = max(sum(seq.group == group for seq in self.decoders) for group in range(self.engine.groups))
         if not self.chunks:
-            fullest = max(sum(seq.group == group for seq in self.decoders) for group in range(self.engine.groups))
             a, c = self.model.decode(fullest * self.engine.groups)
             seconds = a + c * contexts
         elif not self.decoders:
             a, p = self.model.prefill(tokens)
             seconds = a + p * pairs
         else:
-            a, c, p = self.model.mixed(len(self.decoders), tokens)
+            a, c, p = self.model.mixed(fullest * self.engine.groups, tokens)
             seconds = a + c * contexts + p * pairs
         twice = sum(len(seq.shared) for seq in self.running) - len(self.held_entries())
         kv = sum(seq.to_read if seq.to_read else seq.context() for seq in self.running)

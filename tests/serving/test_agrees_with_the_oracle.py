@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from serving.serving_worlds import Linear, ask_oracle, assert_agree, requests
+from serving.serving_worlds import Linear, ask_oracle, assert_agree, group, requests
 from supernode_dataplane.serving import (
     NO_DRAFTS,
     Acceptance,
@@ -71,7 +71,7 @@ def groups(draw: st.DrawFn, longest: int) -> Group:
         prefill=prefill,
         step_tokens=draw(st.integers(1, 40)),
         prompt_tokens=draw(st.sampled_from([None, 1, 3, 8, 20])),
-        groups=draw(st.sampled_from([1, 1, 2, 3])) if prefill == "unchunked" else 1,
+        groups=draw(st.sampled_from([1, 1, 2, 3])),
         gather_steps=draw(st.sampled_from([0, 1, 5, 30])),
         reserve=draw(st.sampled_from(["prompt", "prompt", "output"])),
         watermark=draw(st.sampled_from([0, 0, 0.1, 0.3])),
@@ -121,12 +121,37 @@ def test_worlds_short_of_blocks_preempt_and_still_agree(data: st.DataObject) -> 
     load = data.draw(loads())
     blocks = longest(load) + data.draw(st.integers(0, 10))
     chunked: Any = data.draw(st.sampled_from(["unchunked", "chunked"]))
-    engine = Engine(
-        blocks=blocks, block_tokens=1, prefill=chunked, step_tokens=data.draw(st.integers(8, 60)), watermark=0
-    )
+    step_tokens, dealt = data.draw(st.integers(8, 60)), data.draw(st.sampled_from([1, 1, 2, 3]))
+    engine = Engine(blocks=blocks, block_tokens=1, prefill=chunked, step_tokens=step_tokens, groups=dealt, watermark=0)
     one = Group(model=data.draw(models()), engine=engine)
     result = simulate(load, one)
     assume(result.preemptions.sum() > 0)
     expected = ask_oracle(load, [one], (load.outputs - 1).tolist(), NO_DRAFTS.query_tokens)
     assert_agree(result, expected, exact=True)
     assert np.all(result.ttft > 0)
+
+
+@SMALL
+@given(st.data(), st.lists(st.floats(0, 1), min_size=1, max_size=3))
+def test_accepted_drafts_change_nothing_about_prefill_and_decode_apart(data: st.DataObject, kept: list[float]) -> None:
+    load = data.draw(loads(open_only=True))
+    prefill, decode = data.draw(groups(longest(load))), data.draw(groups(longest(load)))
+    acceptance = Acceptance(tuple(kept))
+    steps = acceptance.steps(load.outputs, None).tolist()
+    expected = ask_oracle(load, [prefill, decode], steps, acceptance.query_tokens)
+    found = simulate_disaggregated(load, prefill, decode, acceptance=acceptance, seed=None)
+    assert_agree(found, expected, exact=False)
+
+
+def test_a_budget_overdrawn_by_one_that_came_with_its_caches_is_made_good_in_the_next_step() -> None:
+    rows = [(3.0, 11, 18), (41.0, 11, 19), (70.0, 6, 23), (237.0, 29, 21), (313.0, 12, 10), (315.0, 23, 3)]
+    load = requests([(time + 1 / 1999, tokens, output) for time, tokens, output in rows])
+    prefill = group(blocks=1000, block_tokens=1)
+    # The decode instance reads again what it preempted, three query tokens for each sequence: 7 are soon overdrawn.
+    decode = group(blocks=61, block_tokens=1, prefill="chunked", step_tokens=7, prompt_tokens=5, watermark=0)
+    acceptance = Acceptance((0.5, 0.5))
+    steps = acceptance.steps(load.outputs, None).tolist()
+    expected = ask_oracle(load, [prefill, decode], steps, acceptance.query_tokens)
+    found = simulate_disaggregated(load, prefill, decode, acceptance=acceptance, seed=None)
+    assert found.preemptions.sum() > 0
+    assert_agree(found, expected, exact=False)

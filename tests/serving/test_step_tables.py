@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,6 +34,10 @@ POOLS = {
     "dense, 32 groups": pool("qwen3-32b", dies=64, tensor=2),
     "experts": pool("deepseek-r1", dies=32, expert=32),
     "experts and drafts": pool("deepseek-r1", dies=64, expert=64, speculation=Speculation(drafts=1, accepted=0.7)),
+    "drafts on the host": replace(
+        pool("qwen3-32b", dies=16, tensor=4, speculation=Speculation(drafts=3, accepted=1.05)),
+        stack=load_stack("open-source"),
+    ),
     "experts, two streams": pool("deepseek-r1", dies=32, expert=32, streams="two"),
     "experts in tensor groups": pool("deepseek-r1", dies=32, tensor=4, expert=32),
     "stages": pool("qwen3-32b", dies=16, tensor=4, pipeline=4),

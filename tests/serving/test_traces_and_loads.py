@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from supernode_cli.scenario_schema import scenario_schema
 from supernode_dataplane.serving import (
     PRESETS,
     AtOnce,
@@ -26,6 +27,7 @@ from supernode_dataplane.serving import (
     read_azure,
     read_mooncake,
 )
+from supernode_dataplane.serving.generate import LEAST_RATE
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens"
 ROW: dict[str, Any] = {"timestamp": 1000, "input_length": 1030, "output_length": 5, "hash_ids": [0, 7, 8]}
@@ -92,6 +94,8 @@ def test_an_azure_trace_without_its_header_is_refused(lines: list[str]) -> None:
         ({**ROW, "input_length": 0}, "input_length"),
         ({key: ROW[key] for key in ROW if key != "output_length"}, "output_length"),
         ({**ROW, "hash_ids": [0]}, "hash_ids"),
+        ({**ROW, "hash_ids": [0, 1, 2, 3]}, "hash_ids"),
+        ({**ROW, "input_length": 1024, "hash_ids": [0, 1, 2]}, "hash_ids"),
         ({**ROW, "hash_ids": ["0", 1, 2]}, "hash_ids"),
         ({**ROW, "hash_ids": [0, 1, -2]}, "hash_ids"),
         ({**ROW, "hash_ids": [0, 1, 2**70]}, "hash_ids"),
@@ -164,6 +168,8 @@ def test_at_once_is_at_zero_and_a_closed_loop_has_its_clients() -> None:
     ("make", "field"),
     [
         (lambda: OpenLoop(0), "load.rate"),
+        (lambda: OpenLoop(1e-300), "load.rate"),
+        (lambda: LogNormal(2048, 0.9, 100), "load.length.mean"),
         (lambda: OpenLoop(float("nan")), "load.rate"),
         (lambda: OpenLoop(1, -1), "load.burst"),
         (lambda: ClosedLoop(0), "load.concurrency"),
@@ -178,3 +184,10 @@ def test_at_once_is_at_zero_and_a_closed_loop_has_its_clients() -> None:
 def test_an_impossible_load_names_its_field_and_the_remedy(make: Any, field: str) -> None:
     with pytest.raises(InvalidServingError, match=rf"{field}: .+; (give|load)"):
         make()
+
+
+def test_the_least_rate_of_a_load_is_that_of_a_scenario() -> None:
+    rate = scenario_schema()["$defs"]["ScenarioLoad"]["properties"]["rate"]
+    assert rate["minimum"] == LEAST_RATE
+    load = generate(3, arrivals=OpenLoop(LEAST_RATE), inputs=Fixed(1), outputs=Fixed(1))
+    assert (load.arrivals[1:] > 0).all()

@@ -40,17 +40,20 @@ def _number(value: float) -> str:
 def main() -> None:
     """Fit group by group; a later group sees the values of the earlier ones."""
     stacks = {name: load_stack(name) for name in stack_names()}
-    text = (DATA / "stacks.yaml").read_text(encoding="utf-8")
+    found: list[tuple[str, str, float, float]] = []
     errors: dict[str, list[float]] = {}
     for group in GROUPS:
         fit = fit_group(group, stacks)
         stacks = with_constants(stacks, dict(zip(group.constants, fit.values.tolist(), strict=True)))
         for (stack, name), value, error in zip(group.constants, fit.values, fit.errors, strict=True):
-            text = write_value(text, stack, name, float(value), float(error))
+            found.append((stack, name, float(value), float(error)))
             print(f"{stack}.{name} = {value:.4g} +- {error:.2g} (rank {fit.rank} of {len(group.constants)})")
         for (row, component), error in leave_one_out_errors(group, stacks).items():
             print(f"    left out: {row} {component}: {100 * error:+.1f} %")
             errors.setdefault(row.split("-")[1][0], []).append(error)
+    text = (DATA / "stacks.yaml").read_text(encoding="utf-8")
+    for constant in found:
+        text = write_value(text, *constant)
     (DATA / "stacks.yaml").write_text(text, encoding="utf-8")
     lines = ""
     for key, values in sorted(errors.items()):

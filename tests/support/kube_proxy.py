@@ -103,7 +103,8 @@ class KubeProxy:
         body = await request.read()
         write = request.method != "GET" and "/leases" not in request.path
         if write:
-            self.writes.append((request.method, request.path_qs, json.loads(body) if body else None))
+            entry = (request.method, request.path_qs, json.loads(body) if body else None)
+            self.writes.append(entry)
             number = sum(self.counts(path) for _, path, _ in self.writes)
             if self.cut_after is not None and self.counts(request.path_qs) and number > self.cut_after:
                 self.writes.pop()
@@ -114,7 +115,9 @@ class KubeProxy:
             return await self._watch(request, url, headers)
         async with self._session.request(request.method, url, data=body or None, headers=headers) as answer:
             data = await answer.read()
-        if write and self.cut_after is not None and self.counts(request.path_qs) and number >= self.cut_after:
+        if write and request.method == "POST" and answer.status == web.HTTPConflict.status_code:
+            self.writes.remove(entry)  # it was there: nothing was written
+        elif write and self.cut_after is not None and self.counts(request.path_qs) and number >= self.cut_after:
             self.down = True
             self.on_cut()
             return self._drop(request)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
-__all__ = ["child", "spawn"]
+__all__ = ["child", "kill_containers", "spawn"]
 
 
 def spawn(argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
@@ -26,3 +29,18 @@ def child(argv: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]
             yield process
         finally:
             process.kill()
+
+
+def kill_containers(uid: str) -> int:
+    """Send SIGKILL to every process of a pod's containers on this machine; return how many there were.
+
+    They are found by their cgroup, which has the pod's uid in its path. The pause container, which holds the pod's
+    namespaces, is left.
+    """
+    killed = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"pod{uid}" in (process / "cgroup").read_text() and (process / "comm").read_text().strip() != "pause":
+                os.kill(int(process.name), signal.SIGKILL)
+                killed += 1
+    return killed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from supernode_cli.main import cli
 from supernode_cli.sweep_groups import NUMBERS
 from supernode_cli.sweep_points import put
 
-__all__ = ["SMALL_DECODE", "bounds_are_a_scenarios", "changed", "r1_scenario", "run_on_file"]
+__all__ = ["SERVED", "SMALL_DECODE", "bounds_are_a_scenarios", "changed", "r1_scenario", "run_on_file", "served"]
 
 
 def r1_scenario(
@@ -31,6 +32,15 @@ def r1_scenario(
 
 SMALL_DECODE = r1_scenario(2, batch={"sequencesPerCard": 8}, decode={"parallelism": {"expert": 32}})
 """Decoding on two servers, one instance."""
+SERVED: dict[str, Any] = {
+    "machine": {"nodes": 1},
+    "model": {"name": "qwen3-8b"},
+    "inference": {
+        "mode": "Colocated", "inputTokens": 900, "outputTokens": 60, "decode": {"parallelism": {"tensor": 1}},
+        "load": {"rate": 40.0, "prompts": 120},
+    },
+}  # fmt: skip
+"""A small load on one server, for serve-sim."""
 
 
 def changed(scenario: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -68,3 +78,11 @@ def bounds_are_a_scenarios(path: str, base: dict[str, Any]) -> None:
             continue
         with pytest.raises(ScenarioError, match=path.rpartition(".")[2]):
             parse_scenario(document)
+
+
+def served(tmp_path: Path, scenario: Any, *flags: str) -> dict[str, Any]:
+    """Return the document that serve-sim answers a scenario with."""
+    status, out, error = run_on_file(tmp_path, "serve-sim", scenario, "-o", "json", *flags)
+    assert (status, error) == (0, "")
+    document: dict[str, Any] = json.loads(out)
+    return document

@@ -44,8 +44,8 @@ def answering(status: int, text: str) -> Iterator[str]:
         server.server_close()
 
 
-def kubeconfig(path: Path, server: str, **user: str) -> Path:
-    """Write a kubeconfig with one cluster and what is said of its user (``token``); return its path."""
+def kubeconfig(path: Path, server: str, **user: Any) -> Path:
+    """Write a kubeconfig with one cluster and what is said of its user (``token``, ``exec``); return its path."""
     document = {
         "apiVersion": "v1",
         "kind": "Config",

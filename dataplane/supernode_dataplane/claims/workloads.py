@@ -145,8 +145,7 @@ def _other_training() -> tuple[Claim, ...]:
                 Reading("decode over training of DeepSeek", decode / readings[1].value, errors[1]),
                 Reading("decode of DeepSeek-R1 over training of Qwen2.5-72B", decode / readings[0].value, errors[0]),
             ),
-            definition="Decode against training: two workloads, no conflict.",
-            tolerance=0.25,
+            definition="Decode against training, two workloads, no conflict; our training is faster (7.7).",
         ),
         Claim(
             id="HC25 training",

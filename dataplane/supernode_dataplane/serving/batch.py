@@ -37,13 +37,18 @@ def work_of(chunks: list[Chunk]) -> tuple[int, int, int, int]:
 
 
 class WaitingGroup:
-    """A data-parallel group: who waits for it, and how many more it admits."""
+    """A data-parallel group: who waits for it, and how many more it admits.
 
-    __slots__ = ("room", "waiting")
+    Of the step that is being planned, chunked: ``decoding``, the sequences that decode, and ``left``, the tokens of the
+    budget that are left; below 0 when it is overdrawn.
+    """
+
+    __slots__ = ("decoding", "left", "room", "waiting")
 
     def __init__(self, room: int) -> None:
         self.room = room
         self.waiting: deque[int] = deque()
+        self.decoding = self.left = 0
 
 
 class Run:

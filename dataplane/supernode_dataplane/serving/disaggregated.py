@@ -35,7 +35,8 @@ def simulate_disaggregated(
 ) -> ServingResult:
     """Serve requests on prefill instances, then on decode instances.
 
-    The transfer's time is that of ``prefill.model``. ``seed`` as in ``simulate``.
+    The transfer's time is that of ``prefill.model``. ``seed`` as in ``simulate``. Times are seconds, lengths tokens;
+    arrays have the shape of ``requests.arrivals``. Source: as :func:`~supernode_dataplane.serving.simulate`.
 
     :raises RequestTooLongError: a prompt does not fit into a prefill instance, or a request into a decode instance.
     :raises InvalidServingError: the blocks of the prefix cache are not a multiple of the KV blocks.

@@ -23,7 +23,22 @@ import numpy as np
 from supernode_dataplane.serving.errors import InvalidServingError
 from supernode_dataplane.serving.requests import MAX_TOKENS, FloatArray, IntArray, Requests
 
-__all__ = ["PRESETS", "AtOnce", "ClosedLoop", "Fixed", "LogNormal", "OpenLoop", "Preset", "generate", "preset_load"]
+__all__ = [
+    "LEAST_RATE",
+    "PRESETS",
+    "AtOnce",
+    "ClosedLoop",
+    "Fixed",
+    "LogNormal",
+    "OpenLoop",
+    "Preset",
+    "generate",
+    "preset_load",
+]
+
+
+LEAST_RATE: Final = 1e-6
+"""Requests per second: one in 11 days. Less is a slip, and a longer wait than times of a load can tell apart."""
 
 
 def _above_zero(field: str, value: float, remedy: str) -> None:
@@ -47,7 +62,9 @@ class OpenLoop:
     variation: float = 1.0
 
     def __post_init__(self) -> None:
-        _above_zero("load.rate", self.requests_per_second, "give requests per second above 0")
+        rate = self.requests_per_second
+        if not (math.isfinite(rate) and rate >= LEAST_RATE):
+            raise InvalidServingError("load.rate", f"{rate:g}", f"give {LEAST_RATE:f} requests per second or more")
         _above_zero("load.burst", self.variation, "give a coefficient of variation above 0 (1 is Poisson)")
 
 
@@ -93,6 +110,9 @@ class LogNormal:
         )
         if not 1 <= self.most <= MAX_TOKENS:
             raise InvalidServingError("load.length.most", f"{self.most} tokens", f"give 1 to {MAX_TOKENS:,}")
+        if self.mean > self.most:
+            problem = f"a mean of {self.mean:g} tokens is above the most, {self.most}"
+            raise InvalidServingError("load.length.mean", problem, "give a lower mean, or a higher limit")
 
 
 Arrivals = AtOnce | OpenLoop | ClosedLoop

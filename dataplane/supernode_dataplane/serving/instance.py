@@ -9,8 +9,8 @@ first step that ends at or after its arrival). At the end of a run the scheduler
    next step are free beside what the running sequences need for theirs, and the step has tokens left. Are there prompts
    to read, the step does nothing else. If not, all sequences decode. Data-parallel groups admit each from its own
    queue; while sequences decode, prompts may wait until every group has one.
-   Chunked: sequences that decode take their query tokens of the budget, then the prompts that are under way, then
-   admissions as above, none more than its group's part. One step does it all. Blocks are taken for whole prompts.
+   Chunked: sequences that decode take their query tokens of their group's budget, then the prompts that are under way,
+   then admissions as above. One step does it all. Blocks are taken for whole prompts.
 2. Before sequences decode, while their blocks do not suffice: the one admitted last goes back to the front of the queue
    and loses its blocks.
 
@@ -44,9 +44,10 @@ class Instance:
     ``meter``  what it notes of its runs
     """
 
-    __slots__ = ("_admissions", "_arrived", "_chunk_tokens", "_chunked", "_decoders", "_engine", "_gather", "_groups",
-                 "_jobs", "_last_tokens", "_ledger", "_memory", "_partials", "_prompt_tokens", "_query", "_run",
-                 "_running", "_times", "_waited", "end", "load", "meter")  # fmt: skip
+    __slots__ = ("_admissions", "_arrived", "_chunk_tokens", "_chunked", "_decoders", "_engine", "_gather",
+                 "_group_tokens", "_groups", "_jobs", "_last_tokens", "_ledger", "_memory", "_partials",
+                 "_prompt_tokens", "_query", "_run", "_running", "_times", "_waited", "end", "load",
+                 "meter")  # fmt: skip
 
     def __init__(
         self, engine: Engine, times: StepTimes, jobs: Jobs, ledger: Ledger, *, query_tokens: int, prefix_tokens: int
@@ -56,8 +57,8 @@ class Instance:
         self.meter = Meter()
         self._engine, self._times, self._jobs, self._ledger = engine, times, jobs, ledger
         self._chunked = engine.prefill == "chunked"
-        self._chunk_tokens = engine.chunk_tokens
-        self._gather = engine.gather_steps
+        self._chunk_tokens, self._group_tokens = engine.chunk_tokens, engine.group_tokens
+        self._gather = 0 if self._chunked else engine.gather_steps
         self._query = query_tokens
         self._memory = Memory(engine, jobs, prefix_tokens=prefix_tokens, drafts=query_tokens > 1)
         self._decoders = self._memory.decoders
@@ -195,7 +196,7 @@ class Instance:
 
     def _admit_whole(self, group: WaitingGroup, chunks: list[Chunk]) -> None:
         """Admit a group's requests while there are blocks, and tokens of the step; the first may have more of these."""
-        waiting, left, first = group.waiting, self._engine.group_tokens, True
+        waiting, left, first = group.waiting, self._group_tokens, True
         while waiting and group.room > 0 and self._fits(waiting[0]):
             new, cached = self._new_tokens(waiting[0])
             if not first and new > left:
@@ -206,49 +207,87 @@ class Instance:
                 left, first = left - new, False
 
     def _plan_mixed(self) -> None:
-        decoders, chunks = self._decoders, []
+        decoders, running, chunks = self._decoders, self._running, []
         if decoders.count:
             self._preempt()
-        left, most = self._engine.step_tokens - self._query * decoders.count, self._chunk_tokens
-        for partial in self._partials.values():
-            if left <= 0:
-                break
-            rest, new = partial.length - partial.cached, left if left < most else most
-            partial.new = rest if rest < new else new
-            chunks.append(partial)
-            left -= partial.new
-        group = self._groups[0]
-        while left > 0 and group.waiting and group.room > 0 and self._fits(group.waiting[0]):
-            chunk = self._admit(group, *self._new_tokens(group.waiting[0]))
-            if chunk is None:
-                left -= self._query
-            else:
-                chunk.new = min(chunk.new, left, most)
-                chunks.append(chunk)
-                left -= chunk.new
+        self._share_budget()
+        most = self._chunk_tokens
+        for request, partial in self._partials.items():
+            group = running[request]
+            left = group.left
+            if left > 0:
+                rest, new = partial.length - partial.cached, left if left < most else most
+                partial.new = rest if rest < new else new
+                chunks.append(partial)
+                group.left = left - partial.new
+        before = decoders.count
+        if self.load > len(running):
+            for group in self._groups:
+                if group.left > 0:
+                    self._admit_parts(group, chunks)
         if not chunks:
             if decoders.count:
                 self._start_decoding()
-        elif decoders.count:
-            self._start_mixed(chunks, full=left <= 0)
+            return
+        # Full budgets stay full until a sequence ends, unless one that came with its caches has overdrawn them.
+        full = decoders.count == before
+        for group in self._groups:
+            if group.left > 0:
+                full = False
+                break
+        if decoders.count:
+            self._start_mixed(chunks, full=full)
         else:
-            self._start_reading(chunks, full=left <= 0)
+            self._start_reading(chunks, full=full)
+
+    def _share_budget(self) -> None:
+        """Give each group its budget of a step, less the query tokens of its sequences that decode."""
+        groups, tokens, query = self._groups, self._group_tokens, self._query
+        if len(groups) == 1:
+            groups[0].left = tokens - query * self._decoders.count
+            return
+        most = self._engine.group_running
+        for group in groups:
+            group.decoding = most - group.room
+        for request in self._partials:
+            self._running[request].decoding -= 1
+        for group in groups:
+            group.left = tokens - query * group.decoding
+
+    def _admit_parts(self, group: WaitingGroup, chunks: list[Chunk]) -> None:
+        """Admit a group's requests while there are blocks, and tokens of its budget."""
+        waiting = group.waiting
+        while group.left > 0 and waiting and group.room > 0 and self._fits(waiting[0]):
+            chunk = self._admit(group, *self._new_tokens(waiting[0]))
+            if chunk is None:
+                group.decoding += 1
+                group.left -= self._query
+            else:
+                chunk.new = min(chunk.new, group.left, self._chunk_tokens)
+                chunks.append(chunk)
+                group.left -= chunk.new
 
     # Runs
 
     def _start_decoding(self) -> None:
         """Start a run of steps that only decode."""
         decoders, groups = self._decoders, self._groups
-        width = decoders.count
-        if len(groups) > 1:  # all take as long as the fullest; who is admitted decodes
-            width = (self._engine.group_running - min([group.room for group in groups])) * len(groups)
-        fixed, per_context = self._times.decode(width)
+        fixed, per_context = self._times.decode(self._width())
         steps = self._memory.steps_within(decoders.until_completion())
         self._run.waiting = False
         if self._waited < self._gather and any(group.waiting and group.room > 0 for group in groups):
             self._run.waiting = True
             steps = min(steps, self._gather - self._waited)
         self._start(steps, fixed + per_context * decoders.context, per_context * decoders.slope, [], decoding=True)
+
+    def _width(self) -> int:
+        """Return the sequences that a step decodes if all groups are as full as the fullest: it takes as long."""
+        groups = self._groups
+        if len(groups) == 1:
+            return self._decoders.count
+        if self._chunked:
+            return max([group.decoding for group in groups]) * len(groups)
+        return (self._engine.group_running - min([group.room for group in groups])) * len(groups)  # all admitted
 
     def _start_reading(self, chunks: list[Chunk], *, full: bool = False) -> None:
         """Start a run of steps that only read prompts. ``full``: they take the whole budget."""
@@ -259,7 +298,7 @@ class Instance:
     def _start_mixed(self, chunks: list[Chunk], *, full: bool) -> None:
         """Start a run of steps that read prompts beside sequences that decode. ``full``: they take the whole budget."""
         decoders, (tokens, pairs, growth, steps) = self._decoders, work_of(chunks)
-        fixed, per_context, per_pair = self._times.mixed(decoders.count, tokens)
+        fixed, per_context, per_pair = self._times.mixed(self._width(), tokens)
         alpha = fixed + per_pair * pairs + per_context * decoders.context
         beta = per_pair * growth + per_context * decoders.slope
         steps = self._memory.steps_within(min(decoders.until_completion(), steps)) if full and steps > 1 else 1

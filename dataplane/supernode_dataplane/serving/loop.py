@@ -63,7 +63,9 @@ def simulate(
 ) -> ServingResult:
     """Serve requests on instances that prefill and decode.
 
-    ``seed`` draws the decode steps of each request; None: every request has the mean acceptance.
+    ``seed`` draws the decode steps of each request; None: every request has the mean acceptance. Times are seconds,
+    lengths tokens; the result's arrays have the shape of ``requests.arrivals``, (requests,). Source of the scheduler's
+    rules: vLLM and SGLang, as each class of this package says; of a step's time: the group's model.
 
     :raises RequestTooLongError: a request needs more KV blocks than an instance has.
     :raises InvalidServingError: the blocks of the prefix cache are not a multiple of the KV blocks.

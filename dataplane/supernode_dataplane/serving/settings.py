@@ -52,11 +52,13 @@ class Engine:
                        ``chunked``: a step has a budget of tokens, of which decoding sequences take theirs first
     ``step_tokens``    unchunked: prompt tokens of one prefill step (a longer prompt has a step of its own); chunked:
                        the budget
-    ``prompt_tokens``  chunked: tokens of one prompt in a step, that of the one group which reads it; None: the budget
-    ``groups``         data-parallel groups that step together, unchunked: requests are dealt to them in turn and stay;
-                       each has its share of ``max_running`` and ``step_tokens``, its own queue, and the common blocks.
-                       A decode step is as fixed as with all groups as full as the fullest; contexts are the true ones
-    ``gather_steps``   decode steps for which a prompt waits until every group has one to read: a group without idles
+    ``prompt_tokens``  chunked: tokens of one prompt in a step; None: the budget
+    ``groups``         data-parallel groups that step together: requests are dealt to them in turn and stay; each has
+                       its share of ``max_running`` and ``step_tokens``, its own queue, and the common blocks. What a
+                       step takes for those that decode, contexts apart, is as if all groups were as full as the
+                       fullest; contexts and the tokens of prompts are the true ones
+    ``gather_steps``   unchunked: decode steps for which a prompt waits until every group has one to read: a group
+                       without idles
     ``reserve``        ``prompt``: a request is admitted with blocks for its prompt and first step, and grows (it may be
                        preempted); ``output``: with blocks for all that it will ever need
     ``watermark``      share of the blocks that an admission must leave free, unless nothing else is admitted
@@ -87,8 +89,6 @@ class Engine:
             raise InvalidServingError("engine.reserve", repr(self.reserve), "give prompt or output")
         if self.prompt_tokens is not None and self.prompt_tokens < 1:
             raise InvalidServingError("engine.prompt_tokens", str(self.prompt_tokens), "give at least 1, or None")
-        if self.groups > 1 and self.prefill == "chunked":
-            raise InvalidServingError("engine.groups", str(self.groups), "give 1, or unchunked prefill")
         if self.gather_steps < 0:
             raise InvalidServingError("engine.gather_steps", str(self.gather_steps), "give at least 0")
         if not 0 <= self.watermark < 1:
@@ -101,13 +101,13 @@ class Engine:
 
     @property
     def group_tokens(self) -> int:
-        """Return the prompt tokens that a group reads in a prefill step."""
+        """Return the tokens that a group has in a step: of prompts, or chunked its budget."""
         return max(1, self.step_tokens // self.groups)
 
     @property
     def chunk_tokens(self) -> int:
         """Return the most tokens of one prompt in a step of chunked prefill."""
-        return self.step_tokens if self.prompt_tokens is None else min(self.prompt_tokens, self.step_tokens)
+        return self.group_tokens if self.prompt_tokens is None else min(self.prompt_tokens, self.group_tokens)
 
     @property
     def watermark_blocks(self) -> int:

@@ -119,11 +119,15 @@ def _length(number: int, row: dict[str, object], column: str) -> int:
 
 def _blocks(number: int, row: dict[str, object], tokens: int) -> list[int]:
     blocks, wanted = row.get("hash_ids"), tokens // _MOONCAKE_BLOCK
+    most = -(-tokens // _MOONCAKE_BLOCK)
     if not isinstance(blocks, list) or not set(map(type, blocks)) <= {int}:
         raise TraceError(number, "hash_ids", f"{_shown(row, 'hash_ids')} is not a list of numbers", _MOONCAKE_HINT)
     if len(blocks) < wanted:
         problem = f"{len(blocks)} blocks for a prompt of {tokens} tokens"
         raise TraceError(number, "hash_ids", problem, f"give one per {_MOONCAKE_BLOCK} tokens, {wanted} or more")
+    if len(blocks) > most:
+        problem = f"{len(blocks)} blocks for a prompt of {tokens} tokens"
+        raise TraceError(number, "hash_ids", problem, f"give one per {_MOONCAKE_BLOCK} tokens, {most} at most")
     if blocks and not (min(blocks) >= 0 and max(blocks) < 2**63):
         raise TraceError(number, "hash_ids", "a number is out of range", "give whole numbers from 0 to below 2^63")
     return blocks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supernode_dataplane.suite.report import RowReport, SuiteReport, validate
+from supernode_dataplane.suite.report import RowReport, SuiteReport, Variant, validate
 from supernode_dataplane.suite.rows import Row, load_rows
 
-__all__ = ["Row", "RowReport", "SuiteReport", "load_rows", "validate"]
+__all__ = ["Row", "RowReport", "SuiteReport", "Variant", "load_rows", "validate"]

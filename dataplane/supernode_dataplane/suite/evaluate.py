@@ -6,6 +6,7 @@ the error bar.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -18,6 +19,7 @@ from supernode_dataplane.hardware import BYTES, Hardware, hardware_of
 from supernode_dataplane.inference import InferenceSpec, inference_point
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.planning import healthy_costs
+from supernode_dataplane.power import full_load_watts
 from supernode_dataplane.prefill import PrefillStep, prefill_step
 from supernode_dataplane.profile import load_profile
 from supernode_dataplane.split import split_step
@@ -32,6 +34,8 @@ __all__ = ["Stacks", "evaluate_row"]
 Stacks = Mapping[str, Stack]
 Given = Mapping[str, Any]
 Values = dict[str, float]
+_SAME_SIZE: Final = 1.01
+"""Sizes so close are one: where the faster of two all-reduces changes."""
 
 
 def evaluate_row(row: Row, stacks: Stacks) -> Values:
@@ -78,13 +82,13 @@ def _exchange(given: Given, stacks: Stacks) -> Values:
             moved = tokens * copies * hidden * width
             in_time = given["unit"] == "microseconds"
             values[f"{name} EP{ranks}"] = seconds * 1e6 if in_time else moved / seconds / 1e9
-    return values
+    return values | _efficiencies(given, stacks)
 
 
 def _point_to_point(given: Given, stacks: Stacks) -> Values:
     hardware, stack = _hardware(given), stacks[given["stack"]]
     slow, fast = (point_to_point_seconds(hardware, stack, 9e6, cores) for cores in (2, 48))
-    return {"ratio above": slow / fast, "microseconds below": point_to_point_seconds(hardware, stack, 1e6, 2) * 1e6}
+    return {"ratio": slow / fast, "microseconds": point_to_point_seconds(hardware, stack, 1e6, 2) * 1e6}
 
 
 def _efficiencies(given: Given, stacks: Stacks) -> Values:
@@ -126,13 +130,16 @@ def _streams(given: Given, stacks: Stacks) -> Values:
 
 
 def _drafts(given: Given, stacks: Stacks) -> Values:
-    gains = []
+    """Return what a draft token gains, percent, and the gain of the smallest batch over that of the largest."""
+    values = {}
     for per_card in given["perCard"]:
         pool = _pool(given, stacks)
         plain = replace(pool, speculation=Speculation())
-        tokens = float(pool.speculation.tokens)
-        gains.append(float(_step(plain, given, per_card).seconds / _step(pool, given, per_card).seconds) * tokens)
-    return {"gain at 8 above gain at 128": float(gains[0] > gains[1] > 1.0)}
+        faster = float(_step(plain, given, per_card).seconds / _step(pool, given, per_card).seconds)
+        values[f"gain at {per_card}"] = (faster * float(pool.speculation.tokens) - 1.0) * 100
+    gains = list(values.values())
+    values["smallest over largest batch"] = gains[0] / gains[-1]
+    return values
 
 
 def _prefill_step(given: Given, stacks: Stacks, balance: str) -> tuple[Pool, PrefillStep]:
@@ -184,13 +191,15 @@ def _gpu(given: Given, stacks: Stacks) -> Values:
 def _all_reduce(given: Given, stacks: Stacks) -> Values:
     hardware, stack, ranks = _hardware(given), stacks[given["stack"]], given["ranks"]
 
-    def mesh_is_faster(size: float) -> bool:
-        return bool(one_shot_seconds(hardware, size, ranks, stack) < ring_seconds(hardware, size, ranks))
+    def mesh_over_ring(size: float) -> float:
+        return float(ring_seconds(hardware, size, ranks) / one_shot_seconds(hardware, size, ranks, stack))
 
-    return {
-        "mesh at 64 KiB": float(mesh_is_faster(65536.0)),
-        "ring at 64 MiB": float(not mesh_is_faster(67108864.0)),
-    }
+    small, large = 65536.0, 67108864.0
+    values = {"mesh over ring at 64 KiB": mesh_over_ring(small), "ring over mesh at 64 MiB": 1 / mesh_over_ring(large)}
+    while large / small > _SAME_SIZE:
+        middle = math.sqrt(small * large)
+        small, large = (middle, large) if mesh_over_ring(middle) > 1 else (small, middle)
+    return {**values, "crossover KiB": small / 1024}
 
 
 def _trained(given: Given, stacks: Stacks, cards: int, batch: int) -> float:
@@ -245,15 +254,23 @@ def _tiers(given: Given, stacks: Stacks) -> Values:
 
 
 def _linearity(given: Given, stacks: Stacks) -> Values:
+    """Return the rate of a card over that of the smallest cluster, percent, and the points that the last step loses."""
     # Linearity is of a cluster that grows with its work: the sequences of a step grow with the cards.
     cards, batch = given["cards"], given["batch"]
     rates = [_trained(given, stacks, count, batch * count // cards[0]) for count in cards]
-    return {f"linearity at {count}": rate / rates[0] for count, rate in zip(cards, rates, strict=True)}
+    values = {f"linearity at {count} %": 100 * rate / rates[0] for count, rate in zip(cards, rates, strict=True)}
+    values[f"points lost from {cards[-2]} to {cards[-1]}"] = 100 * (rates[-2] - rates[-1]) / rates[0]
+    return values
 
 
 def _power(given: Given, stacks: Stacks) -> Values:
+    del stacks
     profile = load_profile(given["machine"])
-    return {"idle package W": profile.package_idle_watts, "rated kW": profile.rated_watts / 1e3}
+    return {
+        "parts at full load kW": full_load_watts(profile) / 1e3,
+        "idle package W": profile.package_idle_watts,
+        "rated kW": profile.rated_watts / 1e3,
+    }
 
 
 _KINDS: Final[Mapping[str, Callable[[Given, Stacks], Values]]] = {

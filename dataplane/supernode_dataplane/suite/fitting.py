@@ -1,7 +1,8 @@
 """Least squares over the calibration rows: values and standard errors of the fitted constants.
 
 Levenberg-Marquardt on log(computed / published) (differences for gains), in the logarithm of each constant, so that
-none changes its sign. The covariance is that of the residuals, (J'J)^-1 s^2; a constant that its rows do not identify
+none changes its sign. A mean TTFT under load weighs 0.3 of another component; what is left out of a fit is compared
+without weights. The covariance is that of the residuals, (J'J)^-1 s^2; a constant that its rows do not identify
 has a large standard error, which is printed and enters the error bar of every answer.
 """
 
@@ -18,13 +19,15 @@ from supernode_dataplane.stacks import Stack
 from supernode_dataplane.suite.evaluate import evaluate_row
 from supernode_dataplane.suite.rows import Row, load_rows
 
-__all__ = ["GROUPS", "Fit", "FitGroup", "fit_group", "leave_one_out_errors", "residuals", "with_constants"]
+__all__ = ["GROUPS", "Fit", "FitGroup", "fit_group", "leave_one_out_errors", "residuals", "weights", "with_constants"]
 
 FloatArray = NDArray[np.float64]
 _ROUNDS: Final = 40
 _SLOPE_STEP: Final = 1e-2
+_LEAST_STEP: Final = 1e-4
+"""In the logarithm of a constant: finer than any standard error, and than the steps of rows that are served."""
 _QUEUED: Final = 0.3
-"""Weight of a mean TTFT under load: a queue multiplies a small error of the rates by several times."""
+"""Weight of a mean TTFT under load in a fit: a queue multiplies a small error of the rates by several times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +82,14 @@ GROUPS: Final = (
         ("C-D1", "C-D2", "C-D3", "C-D5", "C-P1", "C-P2"),
     ),
     FitGroup(
-        ((_OPEN, "draft_seconds"), (_OPEN, "vector_seconds"), (_OPEN, "expert_imbalance")),
-        ("C-S1", "C-S2"),
-        starts=((1e-3, 1e-11, 2.0), (5e-3, 1e-11, 3.0), (1e-3, 2e-11, 3.0)),
+        (
+            (_OPEN, "draft_seconds"),
+            (_OPEN, "draft_token_seconds"),
+            (_OPEN, "vector_seconds"),
+            (_OPEN, "expert_imbalance"),
+        ),
+        ("C-S1", "C-S2", "C-S3"),
+        starts=((1e-3, 2e-4, 1e-11, 3.0), (5e-3, 1e-4, 1.5e-11, 4.0)),
     ),
     FitGroup(((_VENDOR, "training_vector_seconds"),), ("C-T1", "C-T2", "C-T4")),
 )
@@ -92,10 +100,13 @@ def residuals(row: Row, computed: Mapping[str, float]) -> list[float]:
     """Return log(computed / published) of each component; for gains in points the difference over 100."""
     if row.gate.endswith("pp"):
         return [(computed[name] - value) / 100 for name, value in row.published.items()]
-    return [
-        float(np.log(computed[name] / value)) * (_QUEUED if name.startswith("TTFT") else 1.0)
-        for name, value in row.published.items()
-    ]
+    return [float(np.log(computed[name] / value)) for name, value in row.published.items()]
+
+
+def weights(row: Row) -> list[float]:
+    """Return what each component of a row counts in a fit, and nowhere else; where nobody queues, all alike."""
+    queued = row.given.get("inSystem", 1) > 1
+    return [_QUEUED if queued and name.startswith("TTFT") else 1.0 for name in row.published]
 
 
 def with_constants(stacks: Mapping[str, Stack], changes: Mapping[tuple[str, str], float]) -> dict[str, Stack]:
@@ -120,7 +131,8 @@ def fit_group(group: FitGroup, stacks: Mapping[str, Stack], without: tuple[str, 
         current = with_constants(stacks, values)
         found: list[float] = []
         for row in rows:
-            found += residuals(row, evaluate_row(row, current))
+            missed = residuals(row, evaluate_row(row, current))
+            found += [miss * weight for miss, weight in zip(missed, weights(row), strict=True)]
         return np.array(found)
 
     present = tuple(getattr(stacks[stack], name) for stack, name in group.constants)
@@ -174,6 +186,8 @@ def _levenberg_marquardt(
     for _ in range(_ROUNDS):
         normal = jacobian.T @ jacobian
         step = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-9), -(jacobian.T @ value))
+        if np.abs(step).max() < _LEAST_STEP:
+            break
         tried = at + np.clip(step, -1.0, 1.0)
         new = function(tried)
         if new @ new < value @ value:

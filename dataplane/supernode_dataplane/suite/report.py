@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from supernode_dataplane.constants import CONSTANTS
 from supernode_dataplane.expected_error import constants_of, half_width
 from supernode_dataplane.stacks import Figure, Stack, load_stack, stack_figures, stack_names
 from supernode_dataplane.suite.evaluate import evaluate_row
 from supernode_dataplane.suite.rows import Row, load_rows
 
-__all__ = ["RowReport", "Statistics", "SuiteReport", "fitted_constants", "validate"]
+__all__ = [
+    "RowReport",
+    "Statistics",
+    "SuiteReport",
+    "Variant",
+    "component_of",
+    "fitted_constants",
+    "measured_constants",
+    "report_row",
+    "validate",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class RowReport:
-    """One row: ``error_percent`` is that of its worst component (points for gains, 0 or 100 for signs)."""
+    """One row: ``error_percent`` is that of its worst component (points for gains, 0 or 100 for signs).
+
+    A row whose every component is read back computes nothing: ``computes`` is false and no statistic counts it.
+    """
 
     id: str
     set: str
@@ -37,11 +51,21 @@ class RowReport:
     """Whether the published value of the worst component lies inside."""
     counted: bool = True
     """Whether the row counts in the statistics of its set and class."""
+    read_back: tuple[str, ...] = ()
+    """Components whose published figures the model takes as they are."""
+
+    @property
+    def computes(self) -> bool:
+        """Whether there is anything in the row that the model computes."""
+        return set(self.published) != set(self.read_back)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row as `supernode validate -o json` prints it."""
+        """Return the row as `supernode validate -o json` prints it; null where there is nothing to say."""
         names = {"error_percent": "errorPercent", "interval_percent": "intervalPercent", "letter": "class"}
         values = {names.get(key, key): value for key, value in asdict(self).items()}
+        values["readBack"] = list(values.pop("read_back"))
+        if not self.computes:
+            values["errorPercent"] = values["passed"] = None
         limit = self.gate.removesuffix("pp").strip()
         values["gatePercent"] = None if self.gate == "sign" else float(limit)
         values["interval"] = None
@@ -77,6 +101,28 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """What a row and the statistics would be with another input that the row's source allows."""
+
+    row: str
+    text: str
+    committed: bool
+    """Whether it is the input that was written down before the first run of the test rows."""
+    error_percent: float
+    informative: Statistics
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the variant as JSON values."""
+        return {
+            "row": self.row,
+            "text": self.text,
+            "committed": self.committed,
+            "errorPercent": self.error_percent,
+            "informative": self.informative.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class SuiteReport:
     """All rows, statistics of the informative test rows, and by set and class."""
 
@@ -85,6 +131,9 @@ class SuiteReport:
     groups: Mapping[str, Statistics]
     """``set/class``."""
     fitted: tuple[Figure, ...]
+    measured: tuple[Figure, ...] = ()
+    """Calibrated constants that no fit gives: each is taken from one measurement."""
+    variants: tuple[Variant, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as `supernode validate -o json` prints it."""
@@ -92,84 +141,127 @@ class SuiteReport:
             "rows": [row.to_json() for row in self.rows],
             "informative": self.informative.to_json(),
             "groups": {name: group.to_json() for name, group in self.groups.items()},
-            "fittedConstants": {
-                "count": len(self.fitted),
-                "constants": [
-                    {
-                        "stack": figure.stack,
-                        "name": figure.name,
-                        "value": figure.value,
-                        "standardError": figure.error,
-                        "unit": figure.unit,
-                        "rows": list(figure.rows),
-                    }
-                    for figure in self.fitted
-                ],
-            },
+            "variants": [variant.to_json() for variant in self.variants],
+            "fittedConstants": _constants_json(self.fitted),
+            "measuredConstants": _constants_json(self.measured),
         }
 
 
+def _constants_json(figures: tuple[Figure, ...]) -> dict[str, Any]:
+    constants = [
+        {
+            "stack": figure.stack,
+            "name": figure.name,
+            "value": figure.value,
+            "standardError": figure.error or None,
+            "unit": figure.unit,
+            "rows": list(figure.rows),
+            "source": figure.source,
+        }
+        for figure in figures
+    ]
+    return {"count": len(constants), "constants": constants}
+
+
 def validate(only: Iterable[str] | None = None) -> SuiteReport:
-    """Evaluate the suite; ``only`` restricts it to rows of these ids."""
+    """Evaluate the suite; ``only`` restricts it to rows of these ids.
+
+    The report's tuples have a row each, with computed and published values in the row's own units (tokens, seconds,
+    watts) and errors in percent. An id that is no row is left out, which is no error; ValueError for a row of the data
+    that cannot be evaluated. Source of each row beside it in data/suite.yaml.
+    """
     wanted = None if only is None else set(only)
     stacks = {name: load_stack(name) for name in stack_names()}
-    rows = tuple(_report(row, stacks) for row in load_rows() if wanted is None or row.id in wanted)
+    chosen = [row for row in load_rows() if wanted is None or row.id in wanted]
+    rows = tuple(_report(row, stacks) for row in chosen)
     groups: dict[str, Statistics] = {}
     for name in sorted({f"{row.set}/{row.letter}" for row in rows}):
         members = [row for row in rows if f"{row.set}/{row.letter}" == name and row.interval_percent is not None]
         members = [row for row in members if row.counted]
         if members:
             groups[name] = _statistics(members)
-    return SuiteReport(rows, _statistics([row for row in rows if row.informative]), groups, fitted_constants())
+    informative = _statistics([row for row in rows if row.informative])
+    variants = tuple(found for row in chosen for found in _variants(row, rows, stacks))
+    return SuiteReport(rows, informative, groups, fitted_constants(), measured_constants(), variants)
+
+
+def _variants(row: Row, rows: tuple[RowReport, ...], stacks: Mapping[str, Stack]) -> Iterator[Variant]:
+    for entry in row.variants:
+        other = _report(replace(row, given={**row.given, **entry["given"]}), stacks)
+        others = [other if each.id == row.id else each for each in rows if each.informative]
+        committed = bool(entry.get("committed"))
+        yield Variant(row.id, entry["text"], committed, other.error_percent, _statistics(others))
 
 
 def fitted_constants() -> tuple[Figure, ...]:
     """Return the constants that rows of the suite fit, each once."""
-    return tuple(
-        figure
-        for name in stack_names()
-        for figure in stack_figures(name)
-        if figure.stack == name and figure.source.startswith("fitted")
+    return tuple(figure for figure in _own_figures() if figure.source.startswith("fitted"))
+
+
+def measured_constants() -> tuple[Figure, ...]:
+    """Return the calibrated constants that are no outcome of a fit: each is taken from one published measurement.
+
+    Those that every stack shares (:mod:`supernode_dataplane.constants`) are of the stack ``all``.
+    """
+    stacks = tuple(
+        figure for figure in _own_figures() if figure.status == "calibrated" and not figure.source.startswith("fitted")
     )
+    others = tuple(
+        Figure("all", found.name, found.value, found.unit, found.status, found.source, found.error)
+        for found in CONSTANTS
+        if found.status == "calibrated"
+    )
+    return stacks + others
+
+
+def _own_figures() -> Iterator[Figure]:
+    for name in stack_names():
+        yield from (figure for figure in stack_figures(name) if figure.stack == name)
 
 
 def _report(row: Row, stacks: Mapping[str, Stack]) -> RowReport:
-    computed = {name: float(value) for name, value in evaluate_row(row, stacks).items() if name in row.published}
-    if row.gate == "sign":
-        passed = _sign(row, computed)
-        return _row(row, computed, 0.0 if passed else 100.0, next(iter(row.published)), passed, None)
-    if row.gate.endswith("pp"):
-        errors = {name: computed[name] - value for name, value in row.published.items()}
-        worst = max(errors, key=lambda name: abs(errors[name]))
-        limit = float(row.gate.removesuffix("pp"))
-        passed = abs(errors[worst]) <= limit and all(computed[name] > 0 for name in row.published)
-        return _row(row, computed, errors[worst], worst, passed, None)
-    errors = {name: (computed[name] / value - 1.0) * 100 for name, value in row.published.items()}
-    worst = max(errors, key=lambda name: abs(errors[name]))
+    found = report_row(row, evaluate_row(row, stacks))
     used = row.given.get("stack")
-    width = None
-    if used is not None:
-        only = constants_of(stacks[used], training=row.letter == "T")
-        width = (
-            half_width(lambda s: evaluate_row(row, {**stacks, used: s})[worst], stacks[used], row.letter, only) * 100
-        )
-    return _row(row, computed, errors[worst], worst, abs(errors[worst]) <= float(row.gate), width)
+    if used is None or not row.published or row.gate == "sign" or row.gate.endswith("pp"):
+        return found
+    only = constants_of(stacks[used], training=row.letter == "T")
+    width = half_width(lambda s: evaluate_row(row, {**stacks, used: s})[found.worst], stacks[used], row.letter, only)
+    centre = found.computed[found.worst]
+    covered = centre / math.exp(width) <= row.published[found.worst] <= centre * math.exp(width)
+    return replace(found, interval_percent=100 * width, covered=covered)
 
 
-def _sign(row: Row, computed: Mapping[str, float]) -> bool:
-    holds = []
-    for name, value in row.published.items():
-        holds.append(computed[name] <= value if name.endswith("below") else computed[name] >= value)
-    return all(holds)
+def report_row(row: Row, values: Mapping[str, float]) -> RowReport:
+    """Return a row beside its computed values (one for each component), without an interval."""
+    shown = {**row.published, **row.read_back}
+    computed = {name: float(values[component_of(name)]) for name in shown}
+    bounds = {name: _holds(name, computed[name], value) for name, value in shown.items() if component_of(name) != name}
+    if row.gate == "sign":
+        worst = next((name for name, holds in bounds.items() if not holds), next(iter(shown)))
+        return _row(row, computed, 0.0 if all(bounds.values()) else 100.0, worst, all(bounds.values()))
+    measured = {name: value for name, value in (row.published or row.read_back).items() if name not in bounds}
+    points = row.gate.endswith("pp")
+    errors = {
+        name: computed[name] - value if points else (computed[name] / value - 1.0) * 100
+        for name, value in measured.items()
+    }
+    worst = max(errors, key=lambda name: abs(errors[name]))
+    passed = abs(errors[worst]) <= float(row.gate.removesuffix("pp")) and all(bounds.values())
+    if points:  # a gain that is none is no gain, however near
+        passed = passed and all(computed[name] > 0 for name in measured)
+    return _row(row, computed, errors[worst], worst, passed)
 
 
-def _row(  # noqa: PLR0917 - what a row is made of
-    row: Row, computed: Mapping[str, float], error: float, worst: str, passed: bool, width: float | None
-) -> RowReport:
-    covered = None
-    if width is not None:
-        low, high = computed[worst] * math.exp(-width / 100), computed[worst] * math.exp(width / 100)
-        covered = low <= row.published[worst] <= high
+def component_of(name: str) -> str:
+    """Return the computed value that a component is about: a bound's name without its direction."""
+    return name.removesuffix(" above").removesuffix(" below")
+
+
+def _holds(name: str, computed: float, bound: float) -> bool:
+    return computed <= bound if name.endswith(" below") else computed >= bound
+
+
+def _row(row: Row, computed: Mapping[str, float], error: float, worst: str, passed: bool) -> RowReport:
     return RowReport(
         id=row.id,
         set=row.set,
@@ -177,15 +269,16 @@ def _row(  # noqa: PLR0917 - what a row is made of
         letter=row.letter,
         text=row.text,
         source=row.source,
-        published=row.published,
+        published={**row.published, **row.read_back},
         computed=computed,
         error_percent=error,
         worst=worst,
         gate=row.gate,
         passed=passed,
-        interval_percent=width,
-        covered=covered,
+        interval_percent=None,
+        covered=None,
         counted=row.counted,
+        read_back=tuple(row.read_back),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
@@ -14,7 +14,10 @@ __all__ = ["Row", "load_rows"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One published measurement; ``published`` has one value for each component."""
+    """One published measurement; ``published`` has one value for each component.
+
+    A component whose name ends with `` above`` or `` below`` is a bound, which holds or does not and has no error.
+    """
 
     id: str
     set: Literal["calibration", "test"]
@@ -27,8 +30,12 @@ class Row:
     published: Mapping[str, float]
     gate: str
     """``15``: percent; ``5 pp``: points; ``sign``: true or false."""
+    read_back: Mapping[str, float] = field(default_factory=dict)
+    """Published figures that the model takes as they are: shown beside what it has, in no error, fit or statistic."""
+    variants: tuple[Mapping[str, Any], ...] = ()
+    """Other inputs that its source allows: ``text``, and ``given`` with what differs."""
     counted: bool = True
-    """Whether it counts in the statistics of its set and class; definitions and the first path's gates do not."""
+    """Whether it counts in the statistics of its set and class; read back figures and the first path's gates do not."""
 
     @property
     def letter(self) -> str:
@@ -43,5 +50,8 @@ def load_rows() -> tuple[Row, ...]:
     for entry in read_data("suite.yaml")["rows"]:
         entry["gate"] = str(entry["gate"])
         entry.setdefault("informative", False)
+        entry["read_back"] = entry.pop("readBack", {})
+        entry["variants"] = tuple(entry.get("variants", ()))
+        entry["counted"] = entry.get("counted", True) and bool(entry["published"])
         rows.append(Row(**entry))
     return tuple(rows)

@@ -39,7 +39,7 @@ class Ring:
     step_seconds: float
     """Of a step without the ring."""
     hidden_behind_seconds: float
-    """Compute of a step that the ring may hide behind."""
+    """Compute of a step that the ring may hide behind: what no transfer inside a supernode hides behind."""
 
 
 @dataclass(frozen=True, slots=True)

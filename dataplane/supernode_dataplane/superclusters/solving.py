@@ -162,14 +162,13 @@ def _ring(part: _Part) -> Ring:
     workload, slowest = part.workload, part.slowest
     count = len(workload.members)
     gradients = workload.training.model.parameters * workload.training.gradient_bytes
-    compute = (slowest.breakdown_seconds or {}).get("compute", 0.0)
     return Ring(
         key=workload.key,
         supernodes=tuple(member.supernode for member in workload.members),
         servers=tuple(member.servers for member in workload.members),
         bytes_per_step=2.0 * (count - 1) / count * gradients,
         step_seconds=slowest.step_time_seconds,
-        hidden_behind_seconds=compute,
+        hidden_behind_seconds=slowest.spare_compute_seconds,
     )
 
 
