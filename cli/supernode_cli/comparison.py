@@ -2,9 +2,11 @@
 
 The rule, the same for all: the scenario runs as it stands on its own machine. Any other machine gives it as many dies
 as it has there (``cards`` says another number of cards), in whole servers unless the scenario counts dies and at most
-all, with no changed figures and no failures. A layout stays where it is legal (training: and its tensor groups fit into
-a server), else it is the best one of the planner at the same number of dies. What is written for the tuned stack and
-the 8-bit format of one machine runs in those of the other. What no source states is None: n/a.
+all, with no changed figures and no failures. The load stays, in sequences of the whole deployment as in the batch of a
+training run (:mod:`supernode_cli.comparison_load`). A layout stays where it is legal (training: and its tensor groups
+fit into a server), else it is the best one of the planner at the same number of dies. What is written for the tuned
+stack and the 8-bit format of one machine runs in those of the other. Figures per card, per PFLOPS and per kW are of
+every card of which a die is in use, as a whole. What no source states is None: n/a.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from supernode_cli.comparison_layouts import fit_training, fitted_inference, inference_words
+from supernode_cli.comparison_load import keep_load, load_words, running_sequences
 from supernode_cli.defaults import on_machine
 from supernode_cli.evaluation import (
     Evaluation,
@@ -26,7 +29,7 @@ from supernode_cli.evaluation import (
 )
 from supernode_cli.scenario import Scenario
 from supernode_cli.sources import machine_sources, sources_of
-from supernode_dataplane.changed_profile import changed_profile
+from supernode_dataplane.deployment_plan import DeploymentPlan
 from supernode_dataplane.errors import ProfileNotFoundError
 from supernode_dataplane.figures import counted
 from supernode_dataplane.hardware import Format, hardware_of
@@ -50,12 +53,17 @@ class OperatingPoint:
     cards: int
     dies: int
     peak_flops: float
-    """Dense, of the dies in use, in the format that products run in."""
-    peak_format: str
+    """Dense, of the cards in use, in the format that products run in."""
+    peak_format: Format
     rated_watts: float | None
     """All-in at full load, of the cards in use as a share of the machine; None: no source."""
     rated_source: str
     """Where that power is from; empty without one."""
+    sequences: float | None
+    """That decode at once, in all; None: nothing decodes."""
+    tpot_seconds: float | None
+    ttft_seconds: float | None
+    """Of a prompt that waits for no other; None: nothing reads prompts."""
     mfu: float
     bound: str | None
     expected_error_percent: float | None
@@ -99,7 +107,10 @@ class Comparison:
             "machine": self.machine,
             "cards": point.cards,
             "dies": point.dies,
+            "sequences": point.sequences,
             "tokensPerSecond": point.tokens_per_second,
+            "tpotSeconds": point.tpot_seconds,
+            "ttftSeconds": point.ttft_seconds,
             "tokensPerSecondPerCard": point.per_card,
             "tokensPerSecondPerPetaflops": point.per_petaflops,
             "tokensPerSecondPerKilowatt": point.per_kilowatt,
@@ -136,7 +147,9 @@ def compare(document: Document, machines: Sequence[str], cards: int | None = Non
         except ScenarioError as error:
             rows.append(Comparison(name, None, str(error)))
     if rows and all(row.point is None for row in rows):
-        raise ScenarioError("", "; ".join(f"{row.machine}: {row.problem}" for row in rows))
+        problems = {row.problem for row in rows}
+        said = problems if len(problems) == 1 else [f"{row.machine}: {row.problem}" for row in rows]
+        raise ScenarioError("", "; ".join(said))
     return tuple(rows)
 
 
@@ -148,71 +161,62 @@ def operating_point(document: Document, machine: str, cards: int | None = None) 
     except ScenarioError:
         if asked == document or "inference" not in asked or (asked.get("machine") or {}).get("failed"):
             raise
-        point = _planned_point(asked, machine, changed)
+        point = _planned_point(document, asked, changed)
         if point is None:
             raise
         return point
     plan = found.inputs.workloads[0].inference
-    return _point(
-        machine,
-        found.profile,
-        found.result,
-        found.scenario,
-        kind="bf16" if plan is None else plan.precision.activations,
-        layout=_words(found),
-        changed=changed,
-    )
+    return _point(document, found.profile, found.result, found.scenario, plan, layout=_words(found), changed=changed)
 
 
-def _planned_point(asked: Document, machine: str, changed: tuple[str, ...]) -> OperatingPoint | None:
+def _planned_point(document: Document, asked: Document, changed: tuple[str, ...]) -> OperatingPoint | None:
     """Return a deployment with the planner's layout; None when nothing of it fits."""
     given = parse_scenario(asked)
-    profile = changed_profile(machine, given.machine.figures)
+    profile = machine_profile(given.machine)
     scenario = on_machine(given, profile)
-    dies = dies_in_use(given.machine, profile)
-    found = fitted_inference(scenario.workload_spec(), profile, dies)
+    found = fitted_inference(scenario.workload_spec(), profile, dies_in_use(given.machine, profile))
     if found is None:
         return None
-    return _point(
-        machine,
-        profile,
-        found.result,
-        scenario,
-        kind=found.plan.precision.activations,
-        layout=found.layout,
-        changed=(*changed, *found.changed),
-    )
+    changed = (*changed, *found.changed)
+    return _point(document, profile, found.result, scenario, found.plan, layout=found.layout, changed=changed)
 
 
 def _point(
-    machine: str,
+    document: Document,
     profile: Profile,
     result: WorkloadResult,
     scenario: Scenario,
+    plan: DeploymentPlan | None,
     *,
-    kind: Format,
     layout: str,
     changed: tuple[str, ...],
 ) -> OperatingPoint:
-    watts, source = None, ""
-    if sourced(machine, "rated_kilowatts") and profile.rated_watts:
-        watts = profile.rated_watts * result.dies / profile.dies
-        source = machine_sources(machine, scenario.machine.figures)["ratedKilowatts"]["source"]
+    """Return a point; ``document`` is the scenario as written, ``plan`` its deployment here."""
+    watts, source, hardware = None, "", hardware_of(profile)
+    dies = result.cards * profile.dies_per_package
+    if sourced(profile.name, "rated_kilowatts") and profile.rated_watts:
+        watts = profile.rated_watts * dies / profile.dies
+        source = machine_sources(profile.name, scenario.machine.figures)["ratedKilowatts"]["source"]
+    kind = hardware.multiplied("bf16" if plan is None else plan.precision.product_of("experts"))
+    sequences = None if plan is None else running_sequences(plan, result.dies, profile)
     return OperatingPoint(
-        machine=machine,
+        machine=profile.name,
         tokens_per_second=result.tokens_per_second,
         cards=result.cards,
         dies=result.dies,
-        peak_flops=result.dies * hardware_of(profile).peak(kind),
+        peak_flops=dies * hardware.peak(kind),
         peak_format=kind,
         rated_watts=watts,
         rated_source=source,
+        sequences=sequences,
+        tpot_seconds=None if plan is None or plan.mode == "Prefill" else result.tpot_seconds,
+        ttft_seconds=None if plan is None or plan.mode == "Decode" else result.ttft_seconds,
         mfu=result.mfu,
         bound=result.bound,
         expected_error_percent=result.expected_error_percent,
         stack=scenario.stack or default_stack(profile),
         layout=layout,
-        changed=changed,
+        changed=(*changed, *load_words(document, plan, result.dies, profile)),
         figures=scenario.machine.figures,
     )
 
@@ -243,6 +247,7 @@ def scenario_on(document: Document, machine: str, cards: int | None = None) -> t
     else:
         asked["machine"] = {"profile": machine, **share}
         _use_its_stack(asked, on_machine(scenario, own), other, changed)
+    keep_load(asked, scenario, own, other, has=has, dies=dies, cards=cards)
     if "training" in asked and fit_training(asked, other, dies):
         changed.append("layout")
     return asked, tuple(changed)

@@ -1,7 +1,7 @@
 """The layout of a workload on a machine that it was not written for: the given one where it is legal, else the best.
 
-The planner's lattice, at the same number of dies, all of them in use, with the batch that the scenario asks for; where
-no layout holds that batch, the best batch, and what is changed says so.
+The planner's lattice, at the same number of dies, all of them in use, with the sequences that the scenario asks for;
+where no layout holds them, as many as are best. What is different is said by who compares.
 """
 
 from __future__ import annotations
@@ -70,13 +70,10 @@ def fitted_inference(spec: Document, profile: Profile, dies: int) -> FittedDeplo
     if isinstance(plan, Problem):
         return None
     best: FittedDeployment | None = None
-    for deployment, changed in _deployments(plan, profile, dies):
+    for deployment in _deployments(plan, profile, dies):
         found = _tried(plan, deployment, profile)
-        result = None if found is None else found[1]
-        if found is None or result is None or result.tokens_per_second <= 0:
-            continue  # both phases together hold more than one of them alone
-        if best is None or result.tokens_per_second > best.result.tokens_per_second:
-            best = FittedDeployment(found[0], _pools_words(deployment), result, changed)
+        if found is not None and (best is None or found.result.tokens_per_second > best.result.tokens_per_second):
+            best = found
     return best
 
 
@@ -86,7 +83,7 @@ def inference_words(found: Evaluation) -> str:
     if workload.inference is None:
         return ""
     plan, dies = workload.inference, found.result.dies
-    reading = plan.prefill_nodes * found.profile.dies_per_server
+    reading = plan.prefill_dies or plan.prefill_nodes * found.profile.dies_per_server
     deployment = deployment_of(plan, hardware_of(found.profile), dies, reading, "the dies")
     return plan.mode if isinstance(deployment, Problem) else _pools_words(deployment)
 
@@ -100,10 +97,9 @@ def _pool_words(pool: Pool) -> str:
     return words + (f" EP{int(pool.expert)}" if pool.expert > 1 else "")
 
 
-def _deployments(plan: DeploymentPlan, profile: Profile, dies: int) -> Iterator[tuple[Deployment, tuple[str, ...]]]:
-    """Yield layouts to try, the most promising first: with the batch as given, and if there is none with the best."""
-    cards = dies / profile.dies_per_package
-    wanted = plan.sequences_per_card or (plan.concurrency or 0) / cards or None
+def _deployments(plan: DeploymentPlan, profile: Profile, dies: int) -> Iterator[Deployment]:
+    """Yield layouts to try, the most promising first: for the load as given, and if there is none for the best."""
+    wanted = (plan.concurrency or 0) * profile.dies_per_package / dies or None
     goal = InferenceGoal(
         phase="prefill" if plan.mode == "Prefill" else "decode",
         input_tokens=plan.input_tokens,
@@ -113,12 +109,7 @@ def _deployments(plan: DeploymentPlan, profile: Profile, dies: int) -> Iterator[
         memory_fraction=plan.memory_fraction,
         batch_per_card=wanted if plan.mode in {"Decode", "Colocated"} else None,
     )
-    found = _best(plan, profile, dies, goal)
-    if found or goal.batch_per_card is None:
-        yield from ((deployment, ("layout",)) for deployment in found)
-        return
-    for deployment in _best(plan, profile, dies, replace(goal, batch_per_card=None)):
-        yield deployment, ("layout", f"batch {(deployment.plan.concurrency or 0) / cards:.4g} a card")
+    yield from _best(plan, profile, dies, goal) or _best(plan, profile, dies, replace(goal, batch_per_card=None))
 
 
 def _best(plan: DeploymentPlan, profile: Profile, dies: int, goal: InferenceGoal) -> list[Deployment]:
@@ -132,28 +123,34 @@ def _best(plan: DeploymentPlan, profile: Profile, dies: int, goal: InferenceGoal
     return [each for each in every if sum(found.dies for found in each.pools) == dies][:_TRIED]
 
 
-def _tried(
-    plan: DeploymentPlan, deployment: Deployment, profile: Profile
-) -> tuple[DeploymentPlan, WorkloadResult] | None:
-    """Return the workload with a layout of the planner, and what the machine makes of it."""
+def _tried(plan: DeploymentPlan, deployment: Deployment, profile: Profile) -> FittedDeployment | None:
+    """Return the workload with a layout of the planner: at its own load where the layout holds it, else at its best.
+
+    None when neither runs: both phases together hold more than one of them alone.
+    """
     own, planned = deployment.pools, deployment.plan
     sections = {found.role: _pool_plan(found.pool) for found in own}
     segments = [found.dies for found in own] if plan.mode == "Disaggregated" else [sum(found.dies for found in own)]
     ranks = _ranks(profile, segments)
-    reading = len(ranks[0]) if plan.mode == "Disaggregated" else 0
+    reading = segments[0] if plan.mode == "Disaggregated" else None
+    reads = plan.mode in {"Disaggregated", "Prefill"}
     run = replace(
         plan,
         decode=sections.get("decode"),
         prefill=sections.get("prefill"),
-        prefill_nodes=reading,
-        sequences_per_card=None,
-        concurrency=planned.concurrency,
-        prompts=planned.prompts if plan.mode in {"Disaggregated", "Prefill"} else plan.prompts,
+        prefill_nodes=0,
+        prefill_dies=reading,
+        prompts=planned.prompts if reads else plan.prompts,
     )
     every = tuple(RankInput(rank, True, (part,)) for rank, part in enumerate(part for side in ranks for part in side))
-    state = solve(profile, (), (WorkloadInput("compare/compare", inference=run, ranks=every),))
-    result = state.workload("compare/compare")
-    return None if result is None else (run, result)
+    changed = ("layout", *([f"promptsPerBatch {run.prompts}"] if run.prompts != plan.prompts else []))
+    for load in dict.fromkeys((plan.concurrency, planned.concurrency)):
+        asked = replace(run, concurrency=load)
+        state = solve(profile, (), (WorkloadInput("compare/compare", inference=asked, ranks=every),))
+        result = state.workload("compare/compare")
+        if result is not None and result.tokens_per_second > 0:
+            return FittedDeployment(asked, _pools_words(deployment), result, changed)
+    return None
 
 
 def _pool_plan(pool: Pool) -> PoolPlan:

@@ -16,8 +16,12 @@ from supernode_api.inference import MicroBatches
 from supernode_cli.errors import ScenarioError
 from supernode_cli.scenario import Machine, Scenario, ScenarioTraining
 from supernode_cli.scenario_inference import ScenarioInference
+from supernode_dataplane.changed_profile import far_figures
 from supernode_dataplane.deployment_plan import DeploymentPlan
+from supernode_dataplane.exchange import over_network_card
+from supernode_dataplane.hardware import Hardware, hardware_of
 from supernode_dataplane.machine import TrainingSpec
+from supernode_dataplane.profile import Profile
 from supernode_dataplane.stacks import load_stack
 
 __all__ = ["effects"]
@@ -26,7 +30,7 @@ _ABOUT: Final = (("burst", "rate", "burst"), ("trace_format", "trace", "traceFor
 """What in a load is about another field of it."""
 
 
-def effects(scenario: Scenario, plan: DeploymentPlan | TrainingSpec | None) -> tuple[str, ...]:
+def effects(scenario: Scenario, plan: DeploymentPlan | TrainingSpec | None, profile: Profile) -> tuple[str, ...]:
     """Return notes on what a scenario that runs says without effect; ScenarioError for what can have none."""
     notes = [*_of_machine(scenario.machine)]
     if scenario.training is not None and isinstance(plan, TrainingSpec):
@@ -36,11 +40,12 @@ def effects(scenario: Scenario, plan: DeploymentPlan | TrainingSpec | None) -> t
         for role in ("decode", "prefill"):
             pool = getattr(scenario.inference, role)
             if pool is not None:
-                notes += _of_pool(pool, plan, f"inference.{role}")
+                notes += _of_pool(pool, plan, f"inference.{role}", hardware_of(profile))
     return tuple(notes)
 
 
 def _of_machine(machine: Machine) -> Iterator[str]:
+    yield from (f"machine.figures.{words}" for words in far_figures(machine.profile, machine.figures))
     if machine.oversubscription > 1 and machine.supernodes == 1:
         yield _idle(
             "machine.oversubscription",
@@ -90,7 +95,7 @@ def _of_inference(inference: ScenarioInference, plan: DeploymentPlan) -> Iterato
         yield f"{fields} {what} for supernode serve-sim: these figures are the steady state"
 
 
-def _of_pool(pool: Any, plan: DeploymentPlan, path: str) -> Iterator[str]:
+def _of_pool(pool: Any, plan: DeploymentPlan, path: str, hardware: Hardware) -> Iterator[str]:
     model, layout, experts = plan.model, pool.parallelism, pool.experts
     share = getattr(pool, "attention_core_percent", None)
     two = pool.micro_batches == MicroBatches.TWO
@@ -112,7 +117,7 @@ def _of_pool(pool: Any, plan: DeploymentPlan, path: str) -> Iterator[str]:
         if given and alone:
             yield _idle(f"{path}.{name}", about, "", "parallelism.expert is 1")
     stack = load_stack(plan.stack)
-    if share is not None and not alone and stack.all_over_rdma:
+    if share is not None and not alone and over_network_card(hardware, stack):
         yield _idle(f"{path}.attentionCorePercent", "shares cores", "", f"stack {stack.name} exchanges tokens without")
     elif share is not None and not alone and not two and not stack.two_streams and pool.split is None:
         reason = f"stack {stack.name} runs one micro-batch; give microBatches two"

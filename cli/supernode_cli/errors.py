@@ -24,7 +24,9 @@ class ScenarioError(Exception):
         self.field = field
         self.problem = message
         """Without the field, unless the message begins with it."""
-        super().__init__(message if not field or message.startswith(field) else f"{field}: {message}")
+        said = message if not field or message.startswith(field) else f"{field}: {message}"
+        # Keys of a file may hold anything, and an error is one line.
+        super().__init__("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in said))
 
     def under(self, field: str) -> ScenarioError:
         """Return the error as one of a part of a larger document, which is at ``field`` there."""

@@ -14,6 +14,7 @@ from typing import Any
 from supernode_api.names import API_VERSION
 from supernode_api.ranges import format_ranges
 from supernode_cli.completion import completion_note
+from supernode_cli.context_limit import context_note
 from supernode_cli.defaults import on_machine
 from supernode_cli.effects import effects
 from supernode_cli.errors import ScenarioError
@@ -161,9 +162,9 @@ def evaluate(document: Mapping[str, Any]) -> Evaluation:
     notes = (
         *beyond,
         *inference_notes(scenario, run.inference, profile),
-        *effects(given, run.inference or run.training),
+        *effects(given, run.inference or run.training, profile),
     )
-    notes = (*notes, *completion_note(scenario, result))
+    notes = (*notes, *context_note(scenario), *completion_note(scenario, result))
     return Evaluation(scenario, profile, nodes, dies, workload, inputs, state, result, given, notes)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from supernode_cli.scenario import Scenario
+from supernode_dataplane.deployment import Precision
 from supernode_dataplane.deployment_plan import DeploymentPlan
 from supernode_dataplane.hardware import hardware_of
 from supernode_dataplane.profile import Profile
 
-__all__ = ["inference_notes"]
+__all__ = ["format_notes", "inference_notes"]
 
 
 def inference_notes(scenario: Scenario, plan: DeploymentPlan | None, profile: Profile) -> tuple[str, ...]:
@@ -22,7 +23,11 @@ def inference_notes(scenario: Scenario, plan: DeploymentPlan | None, profile: Pr
         for name in ("rate", "trace", "preset")
         if load is not None and getattr(load, name) is not None
     ]
-    kind = plan.precision.activations
-    if kind not in dict(hardware_of(profile).flops):
-        notes.append(f"the dies of {profile.name} do not multiply in {kind}: products run in bf16")
-    return tuple(notes)
+    return (*notes, *format_notes(plan.precision, profile))
+
+
+def format_notes(precision: Precision, profile: Profile) -> tuple[str, ...]:
+    """Return which format products run in where the dies lack the one that is asked for."""
+    kind = precision.activations
+    runs = hardware_of(profile).multiplied(kind)
+    return () if runs == kind else (f"the dies of {profile.name} do not multiply in {kind}: products run in {runs}",)

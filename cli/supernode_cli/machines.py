@@ -13,12 +13,13 @@ from supernode_cli.errors import CliError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
     from supernode_cli.comparison import Comparison, OperatingPoint
     from supernode_dataplane.claims import Claim
 
-__all__ = ["claims", "compare"]
+__all__ = ["OUTPUT", "claims", "compare", "figure", "print_document", "print_table", "table_console"]
 
 OUTPUT = click.option(
     "-o",
@@ -80,6 +81,18 @@ def table_console() -> Console:
     return Console(soft_wrap=False, width=None if sys.stdout.isatty() else 120, highlight=False)
 
 
+def print_table(table: Table, console: Console) -> None:
+    """Print a table; into a pipe or a file as wide as it is, because no screen cuts it there."""
+    from rich.measure import Measurement
+
+    screen = console.width
+    if not sys.stdout.isatty():
+        whole = Measurement.get(console, console.options.update(width=1 << 16), table).maximum
+        console.width = max(screen, whole)
+    console.print(table)
+    console.width = screen
+
+
 def print_document(document: dict[str, Any], output: str) -> None:
     """Print JSON or YAML."""
     if output == "json":
@@ -136,12 +149,16 @@ _COLUMNS: tuple[tuple[str, Callable[[OperatingPoint], float | str | None]], ...]
     ("layout", lambda point: point.layout),
     ("tokens/s", lambda point: point.tokens_per_second),
     ("+- %", lambda point: point.expected_error_percent),
+    ("sequences", lambda point: point.sequences),
+    ("TPOT ms", lambda point: None if point.tpot_seconds is None else point.tpot_seconds * 1e3),
+    ("TTFT ms", lambda point: None if point.ttft_seconds is None else point.ttft_seconds * 1e3),
     ("per card", lambda point: point.per_card),
     ("per PFLOPS", lambda point: point.per_petaflops),
     ("per kW", lambda point: point.per_kilowatt),
     ("MFU", lambda point: point.mfu or None),
     ("bound by", lambda point: point.bound),
 )
+_OF_A_MODE = ("sequences", "TPOT ms", "TTFT ms", "MFU")
 
 
 def print_comparison(rows: tuple[Comparison, ...], console: Console) -> None:
@@ -151,26 +168,34 @@ def print_comparison(rows: tuple[Comparison, ...], console: Console) -> None:
     from rich.text import Text
 
     table = Table(box=box.ROUNDED, header_style="bold")
-    table.add_column("machine")
-    for name, _ in _COLUMNS:
-        table.add_column(name, justify="left" if name in ("layout", "bound by") else "right")
-    first = next(row.point for row in rows if row.point is not None)
+    table.add_column("machine", overflow="fold")
+    points = [row.point for row in rows if row.point is not None]
+    first = points[0]
+    # What the mode does not have is no column.
+    columns = [
+        (name, read)
+        for name, read in _COLUMNS
+        if name not in _OF_A_MODE or any(read(point) is not None for point in points)
+    ]
+    for name, _ in columns:
+        table.add_column(name, justify="left" if name in ("layout", "bound by") else "right", overflow="fold")
     for row in rows:
         if row.point is None:
-            table.add_row(Text(row.machine, style="yellow"), *[Text("n/a", style="dim")] * len(_COLUMNS))
+            table.add_row(Text(row.machine, style="yellow"), *[Text("n/a", style="dim")] * len(columns))
         else:
-            cells = [_cell(name, read(row.point), read(first), row.point is first) for name, read in _COLUMNS]
+            cells = [_cell(name, read(row.point), read(first), row.point is first) for name, read in columns]
             table.add_row(Text(row.machine, style="bold"), *cells)
-    console.print(table)
+    print_table(table, console)
     for row in rows:
         if row.point is None:
             console.print(Text(f"{row.machine}: {row.problem}", style="yellow"))
             continue
         changed = f"changed: {', '.join(row.point.changed)}; " if row.point.changed else ""
-        power = row.point.rated_source or "no source for its power"
+        power = f"power: {row.point.rated_source}" if row.point.rated_source else "no source for its power"
         stack = f"stack {row.point.stack}, products in {row.point.peak_format}"
         console.print(Text(f"{row.machine}: {changed}{stack}; {power}", style="dim"))
-    console.print(Text("+- %: expected error of the rate; -o json has the sources of all figures", style="dim"))
+    said = "+- %: expected error of the rate; MFU: of the dies in use, all else of their cards as a whole"
+    console.print(Text(f"{said}; -o json has the sources of all figures", style="dim"))
 
 
 def _cell(name: str, value: float | str | None, ours: float | str | None, is_first: bool) -> Text:
@@ -182,7 +207,7 @@ def _cell(name: str, value: float | str | None, ours: float | str | None, is_fir
     if isinstance(value, str):
         return Text(value)
     cell = Text(figure(value))
-    if isinstance(ours, float) and not is_first and name not in ("cards", "MFU", "+- %"):
+    if isinstance(ours, float) and not is_first and name not in ("cards", "MFU", "+- %", "sequences"):
         cell.append(f"\nx{value / ours:.2f}", style="dim")
     return cell
 

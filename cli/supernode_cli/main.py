@@ -6,11 +6,12 @@ in under a second from a cold start.
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -34,6 +35,8 @@ _OUTPUT = click.option(
     show_default=True,
     help="How to print it.",
 )
+_UNWRITABLE: Final = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPIPE})
+"""What writing fails with where there is no room, no device or no reader."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -77,14 +80,14 @@ def get(name: str | None, namespace: str | None, context: str | None, kubeconfig
 def simulate(path: str, workload: str | None, output: str) -> None:
     """Say what a workload, or one communication kernel, does on a machine; needs no cluster."""
     from supernode_cli.evaluation import ScenarioError
-    from supernode_cli.scenario_files import read_document
+    from supernode_cli.scenario_files import read_named_document
 
-    document = read_document(path, workload)
+    document, key = read_named_document(path, workload)
     try:
         report = _simulated(document)
     except ScenarioError as error:
         raise CliError(f"{path}: {error}") from None
-    _print([report], output)
+    _print([report if key is None else report.called(key)], output)
 
 
 cli.add_command(claims)
@@ -112,7 +115,13 @@ def _only(report: Report, namespace: str | None) -> Report:
 
     if namespace is None:
         return report
-    return replace(report, workloads=tuple(w for w in report.workloads if w.key.startswith(f"{namespace}/")))
+    mine = tuple(w for w in report.workloads if w.key.startswith(f"{namespace}/"))
+    if mine:
+        return replace(report, workloads=mine)
+    others = sorted({w.key.partition("/")[0] for w in report.workloads})
+    where = f"there are some in {', '.join(others)}" if others else "nor in any other"
+    remark = f"no workload of {report.machine.name} in namespace {namespace}; {where}"
+    return replace(report, workloads=(), remark=remark)
 
 
 def _print(reports: list[Report], output: str) -> None:
@@ -135,8 +144,23 @@ def _print(reports: list[Report], output: str) -> None:
         print_report(report, console, wide=output == "wide")
 
 
+def _unwritten(error: OSError) -> NoReturn:
+    """End a program that cannot write its answer: status 1, with one line unless whoever read it has gone."""
+    if error.errno not in _UNWRITABLE:
+        raise error
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())  # Python would try to write the rest as it ends, and say that it cannot
+    if error.errno != errno.EPIPE:
+        try:
+            remedy = "make room, or write elsewhere"
+            click.echo(f"Error: standard output cannot be written: {os.strerror(error.errno)}; {remedy}", err=True)
+        except OSError:
+            os.dup2(nowhere, sys.stderr.fileno())
+    sys.exit(1)
+
+
 def main() -> None:
-    """Run the command line; errors are one sentence and exit status 2."""
+    """Run the command line; errors are one sentence and exit status 2, or 1 when the answer cannot be written."""
     # A third of the cold start: garbage is looked for while modules load and leave none (what an answer keeps is some
     # 60,000 objects), and again in all that the process gives back anyway as it ends; threads for large matrices, which
     # nothing here has, spin until they are told that there is nothing to do; and pydantic looks through everything that
@@ -144,8 +168,15 @@ def main() -> None:
     gc.set_threshold(200_000, 20, 50)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if sys.stdout is None:  # closed by who started it: writing is to fail, not to be left out
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
     try:
-        cli(prog_name="kubectl supernode" if "kubectl-supernode" in sys.argv[0] else "supernode")
+        try:
+            cli(prog_name="kubectl supernode" if "kubectl-supernode" in sys.argv[0] else "supernode")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        _unwritten(error)
     finally:
         gc.freeze()
 

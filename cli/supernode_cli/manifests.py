@@ -10,7 +10,7 @@ from supernode_api.names import API_VERSION
 from supernode_cli.errors import ScenarioError
 from supernode_dataplane import wording
 
-__all__ = ["WORKLOAD", "as_scenario", "is_manifest", "kinds_of", "unwrapped", "workload_name"]
+__all__ = ["WORKLOAD", "as_scenario", "is_manifest", "kinds_of", "unwrapped", "workload_key", "workload_name"]
 
 WORKLOAD: Final = "SuperNodeWorkload"
 """The kind of manifest that is taken as a scenario."""
@@ -60,11 +60,24 @@ def workload_name(document: Mapping[str, Any]) -> str:
     return str(metadata.get("name")) if isinstance(metadata, dict) else "one without a name"
 
 
+def workload_key(document: Any) -> str | None:
+    """Return namespace and name of a workload (``default/llama``); None without a name that can be printed."""
+    metadata = document.get("metadata") if is_manifest(document) else None
+    if not isinstance(metadata, Mapping):
+        return None
+    name, namespace = metadata.get("name"), metadata.get("namespace")
+    return f"{namespace if _printable(namespace) else 'default'}/{name}" if _printable(name) else None
+
+
 def kinds_of(documents: list[Any]) -> str:
     """Return what documents are, in words: ``a Pod, 2 scenarios``."""
     counts = Counter(str(d.get("kind")) if is_manifest(d) else "scenario" for d in documents)
     words = [f"a {kind}" if count == 1 else f"{count} {kind}s" for kind, count in counts.items()]
     return ", ".join(words) or "nothing"
+
+
+def _printable(name: Any) -> bool:
+    return isinstance(name, str) and name.isprintable() and bool(name.strip())
 
 
 def _other_kind(kind: Any, version: Any) -> str:

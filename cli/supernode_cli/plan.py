@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from supernode_cli.errors import CliError
-from supernode_cli.machines import print_document
+from supernode_cli.machines import figure, print_document, print_table, table_console
 
 if TYPE_CHECKING:
+    from supernode_cli.plan_request import PlanRequest
     from supernode_cli.plan_rows import Planned
 
 __all__ = ["plan"]
@@ -24,6 +24,8 @@ _ONLY = (
     ("batch", _SERVING),
     ("memory_fraction", _SERVING),
     ("weights", _SERVING),
+    ("activations", _SERVING),
+    ("kv_cache", _SERVING),
     ("input_tokens", _SERVING),
     ("output_tokens", _DECODING),
     ("drafts", _DECODING),
@@ -47,7 +49,11 @@ class _Plan(click.Command):
 
 @click.command(cls=_Plan)
 @click.argument("phase", type=click.Choice(_PHASES))
-@click.option("--model", required=True, help="Name in the catalogue, see below.")
+@click.option(
+    "-f", "--file", "path", help="Scenario with model, machine, stack, formats, lengths, drafts; options go before it."
+)
+@click.option("-w", "--workload", help="Which workload of a file that has several.")
+@click.option("--model", help="Name in the catalogue, see below.")
 @click.option("--machine", default="cloudmatrix-384", show_default=True, help="Hardware profile.")
 @click.option("--failed", help="What has failed, as machine.failed of a scenario: '{planes: [0]}'.")
 @click.option("--stack", help="Software stack; else the machine's.")
@@ -79,6 +85,8 @@ class _Plan(click.Command):
     "--accepted", type=click.FloatRange(0, 16), default=0.0, show_default=True, help="Accepted of them, mean."
 )
 @click.option("--weights", type=click.Choice(["int8", "bf16", "fp8", "int4"]), help="Format; else the machine's.")
+@click.option("--activations", type=click.Choice(["int8", "bf16", "fp8"]), help="Format; else that of weights.")
+@click.option("--kv-cache", type=click.Choice(["int8", "bf16", "fp8"]), help="Format of caches; else bf16.")
 @click.option("--sequence-length", type=click.IntRange(1, 16_777_216), default=4096, show_default=True)
 @click.option("--global-batch-size", type=click.IntRange(1, 1_048_576), default=1536, show_default=True)
 @click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="Layouts to show.")
@@ -94,22 +102,25 @@ def plan(phase: str, output: str, top: int, **wanted: Any) -> None:
     """Find the best legal layout of PHASE, with the memory arithmetic of what does not fit."""
     context = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
-    _check(phase, wanted, {name for name in wanted if context.get_parameter_source(name) is not default})
+    given = {name for name in wanted if context.get_parameter_source(name) is not default}
+    _check(phase, wanted, given)
+    from supernode_cli.plan_request import plan_request
     from supernode_cli.plan_rows import planned
     from supernode_dataplane.errors import DataplaneError
 
     try:
-        found = planned(phase, wanted, top)
+        request = plan_request(phase, wanted, given)
+        found = planned(request, top)
     except DataplaneError as error:
         raise CliError(f"plan: {error}") from None
     if not found.rows:
-        raise CliError(f"plan: no layout is possible; {_why(found.rejected)}")
+        raise CliError(f"plan: no layout is possible; {_why(found.rejected, request)}")
     if output == "scenario":
         _print_scenario(found)
     elif output != "table":
         print_document(found.to_json(), output)
     else:
-        _print(phase, wanted, found)
+        _print(request, found)
 
 
 def _check(phase: str, wanted: dict[str, Any], given: set[str]) -> None:
@@ -134,11 +145,12 @@ def _flag(name: str) -> str:
     return "--input" if name == "input_tokens" else f"--{name.replace('_', '-')}"
 
 
-def _why(rejected: list[dict[str, Any]]) -> str:
+def _why(rejected: list[dict[str, Any]], request: PlanRequest) -> str:
     if not rejected:
         return "no split of the lattice divides these cards and this batch; change --cards or --global-batch-size"
     last = rejected[-1]
-    return f"the largest one, {last['layout']}: {last['why']}; give more cards, fewer tokens or a looser limit"
+    more = "give more cards, " if request.dies < request.profile.dies else "this is the whole machine: give "
+    return f"the largest one, {last['layout']}: {last['why']}; {more}fewer tokens or a looser limit"
 
 
 def _print_scenario(found: Planned) -> None:
@@ -149,30 +161,53 @@ def _print_scenario(found: Planned) -> None:
     click.echo(yaml.safe_dump(found.scenario, sort_keys=False), nl=False)
 
 
-def _print(phase: str, wanted: dict[str, Any], found: Planned) -> None:
-    from rich.console import Console
+_HEADINGS = {
+    "batchPerCard": "batch\na card",
+    "tokensPerSecond": "tokens/s",
+    "tokensPerSecondPerCard": "tokens/s\na card",
+    "expectedErrorPercent": "expected\nerror",
+    "requestsPerSecond": "requests/s",
+    "tpotMilliseconds": "TPOT\nms",
+    "ttftMilliseconds": "TTFT\nms",
+    "hbmGibibytesPerDie": "HBM GiB\na die",
+    "stepSeconds": "step\ns",
+    "recomputePercent": "recompute\n%",
+}
+"""What the fields of a row are called in a table."""
+_SHOWN = 5
+"""Rejected layouts with their arithmetic, of each reason; -o json has all."""
+
+
+def _print(request: PlanRequest, found: Planned) -> None:
+    from rich import box
     from rich.table import Table
 
     from supernode_cli.sources import source_words
     from supernode_dataplane.figures import counted
 
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console = table_console()
     legal = counted(found.legal, "layout")
-    title = f"{phase} of {wanted['model']} on {wanted['machine']}, {found.words}: {legal}, {found.order}"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
+    console.print(f"{request.phase} of {request.model.name} on {request.words}, {found.words}: {legal}, {found.order}")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in found.rows[0]:
-        table.add_column(name, justify="left" if name in ("layout", "prefill", "decode") else "right")
+        left = name in ("layout", "prefill", "decode")
+        table.add_column(_HEADINGS.get(name, name), justify="left" if left else "right", overflow="fold")
     for row in found.rows:
         table.add_row(*(_cell(name, value) for name, value in row.items()))
-    console.print(table)
+    print_table(table, console)
     for reason, one, many in (
         ("memory", "does not fit into HBM", "do not fit into HBM"),
         ("limit", "misses the limit", "miss the limit"),
     ):
         members = [entry for entry in found.rejected if entry["reason"] == reason]
         if members:
-            said = f"1 more {one}:" if len(members) == 1 else f"{len(members)} more {many}; the last of them:"
-            console.print(f"\n{said}\n  {members[-1]['layout']}: {members[-1]['why']}")
+            rest = f", the last {_SHOWN} of them" if len(members) > _SHOWN else ""
+            said = f"1 more {one}:" if len(members) == 1 else f"{len(members)} more {many}{rest}:"
+            console.print(f"\n{said}")
+            for entry in members[-_SHOWN:]:
+                console.print(f"  {entry['layout']}: {entry['why']}")
+    if len(found.rejected) > _SHOWN:
+        console.print("\n-o json has all that were rejected")
     for note in found.notes:
         console.print(f"\n{note}")
     console.print(f"\n{source_words(found.sources)}", style="dim")
@@ -183,4 +218,4 @@ def _cell(name: str, value: Any) -> str:
         return "n/a"
     if name == "expectedErrorPercent":
         return f"+-{value:.0f} %"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return figure(value) if isinstance(value, float) else str(value)

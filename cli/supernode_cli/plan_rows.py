@@ -7,31 +7,26 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from supernode_cli.errors import CliError
-from supernode_cli.plan_failures import machine_left, with_failures
+from supernode_cli.inference_notes import format_notes
+from supernode_cli.plan_failures import with_failures
+from supernode_cli.plan_request import PlanRequest
 from supernode_cli.plan_scenario import Document, inference_scenario, training_scenario
 from supernode_cli.sources import sources_of
-from supernode_dataplane.architecture import Architecture
-from supernode_dataplane.catalogue import load_model
-from supernode_dataplane.deployment import Precision, Speculation
 from supernode_dataplane.deployment_plan import Deployment
 from supernode_dataplane.expected_error import deployment_error_percent, training_error_percent
 from supernode_dataplane.figures import counted
 from supernode_dataplane.hardware import hardware_of
-from supernode_dataplane.machine import TrainingSpec
-from supernode_dataplane.machine_defaults import default_format, default_stack
 from supernode_dataplane.planning import TrainingPlan, fewest_servers, search_training
 from supernode_dataplane.planning_disaggregated import DisaggregatedLayout, plan_disaggregated
 from supernode_dataplane.planning_inference import (
     MOST_PROMPTS,
     MOST_SEQUENCES,
-    InferenceGoal,
     Rejected,
     layout_deployment,
     plan_inference,
 )
 from supernode_dataplane.pool_rates import deployment_rates
-from supernode_dataplane.profile import Profile, load_profile
-from supernode_dataplane.stacks import Stack, load_stack
+from supernode_dataplane.profile import Profile
 
 __all__ = ["Planned", "planned"]
 
@@ -70,38 +65,59 @@ class Planned:
         }
 
 
-def planned(phase: str, wanted: dict[str, Any], top: int) -> Planned:
-    """Return the best layouts of a phase; ``wanted`` are the options of the command.
-
-    Raises DataplaneError for a name that is not known, CliError for cards or failures that the machine does not have.
-    """
-    profile = machine_left(wanted["machine"], wanted["failed"])
-    stack, model = load_stack(wanted["stack"] or default_stack(profile)), load_model(wanted["model"])
-    if phase == "training":
-        return _training(profile, stack, model, wanted, top)
-    goal = _goal(phase, profile, wanted)
-    hardware, dies = hardware_of(profile), _dies(profile, wanted)
+def planned(request: PlanRequest, top: int) -> Planned:
+    """Return the best layouts of what is asked; CliError for cards that the machine does not have."""
+    goal, profile = request.goal, request.profile
+    if goal is None:
+        return _training(request, top)
+    hardware, stack, model = hardware_of(profile), request.stack, request.model
     rows: Rows
-    if phase == "disaggregated":
-        pairs, rejected = plan_disaggregated(model, hardware, stack, dies, goal)
-        rows = [_pair(pair, profile) for pair in pairs[:top]]
+    if request.phase == "disaggregated":
+        pairs, rejected = plan_disaggregated(model, hardware, stack, request.dies, goal)
+        rows = [_pair(pair, request) for pair in pairs[:top]]
         shown, legal = [pair.deployment for pair in pairs[:top]], len(pairs)
     else:
-        found, rejected = plan_inference(model, hardware, stack, dies, goal)
+        found, rejected = plan_inference(model, hardware, stack, request.dies, goal)
         shown, legal = [layout_deployment(layout, goal) for layout in found[:top]], len(found)
-        rows = [_layout(each, layout.cards, profile) for each, layout in zip(shown, found, strict=False)]
-    scenario = inference_scenario(profile, wanted["model"], shown[0]) if shown else "there is none"
-    words = f"{stack.name}, weights {goal.precision.weights}, activations {goal.precision.activations}"
+        rows = [_layout(each, layout.cards, request) for each, layout in zip(shown, found, strict=False)]
+    scenario = inference_scenario(profile, model.name, shown[0]) if shown else "there is none"
+    formats = goal.precision
+    words = f"{stack.name}, weights {formats.weights}, activations {formats.activations}, KV cache {formats.kv_cache}"
     return Planned(
         rows,
         legal,
         [_rejection(entry) for entry in rejected],
-        with_failures(scenario, wanted["failed"], profile),
+        _as_asked(scenario, request),
         words,
-        _ORDER[wanted["objective"]],
-        sources_of(profile.name, [stack.name]),
-        _caps(shown),
+        _ORDER[request.objective],
+        sources_of(profile.name, [stack.name], request.figures),
+        (*request.notes, *format_notes(formats, profile), *_caps(shown), *_equal(rows, request.objective)),
     )
+
+
+def _as_asked(scenario: Document | str, request: PlanRequest) -> Document | str:
+    """Return a plan's scenario with the machine, the model and the training of the file that it was made for."""
+    scenario = with_failures(scenario, request.failed, request.healthy, request.profile)
+    if isinstance(scenario, str):
+        return scenario
+    machine = {**scenario["machine"], **({"figures": request.figures} if request.figures else {})}
+    scenario = {**scenario, "machine": machine, "model": request.model_section}
+    if "training" in scenario:
+        scenario["training"] = {**request.training_section, **scenario["training"]}
+    return scenario
+
+
+def _equal(rows: Rows, objective: str) -> tuple[str, ...]:
+    """Return how many of the first layouts differ by less than what is known of them."""
+    if not rows or objective == "cards":
+        return ()
+    times = [name for name in ("tpotMilliseconds", "ttftMilliseconds") if name in rows[0]]
+    ranked = times[0] if objective == "latency" and times else "tokensPerSecond"
+    best, error = rows[0][ranked], rows[0]["expectedErrorPercent"]
+    same = sum(abs(row[ranked] - best) <= best * error / 100 for row in rows)
+    if same < 2:
+        return ()
+    return (f"the first {same} differ by less than the expected error, {error:.0f} %: equal within it",)
 
 
 def _caps(shown: list[Deployment]) -> tuple[str, ...]:
@@ -122,32 +138,6 @@ def _caps(shown: list[Deployment]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _dies(profile: Profile, wanted: dict[str, Any]) -> int:
-    cards = wanted["cards"] or profile.packages
-    if cards > profile.packages:
-        raise CliError(f"plan: --cards {cards} is more than the {profile.packages} of {profile.name}")
-    return int(cards * profile.dies_per_package)
-
-
-def _goal(phase: str, profile: Profile, wanted: dict[str, Any]) -> InferenceGoal:
-    kind = default_format(profile)
-    weights = wanted["weights"] or kind
-    fraction = {} if wanted["memory_fraction"] is None else {"memory_fraction": wanted["memory_fraction"]}
-    return InferenceGoal(
-        phase="prefill" if phase == "prefill" else "decode",
-        input_tokens=wanted["input_tokens"],
-        output_tokens=wanted["output_tokens"],
-        tpot_seconds=(wanted["tpot_ms"] or float("inf")) / 1e3,
-        ttft_seconds=(wanted["ttft_ms"] or float("inf")) / 1e3,
-        speculation=Speculation(drafts=wanted["drafts"], accepted=wanted["accepted"]),
-        precision=Precision(weights=weights, activations=kind if weights == "int4" else weights),
-        objective=wanted["objective"],
-        batch_per_card=wanted["batch"],
-        demand=wanted["tokens_per_second"],
-        **fraction,
-    )
-
-
 def _name(pool: Any) -> str:
     parts = [counted(pool.dies, "die"), f"TP{pool.tensor}", f"DP{int(pool.groups)}"]
     if pool.expert > 1:
@@ -158,7 +148,7 @@ def _name(pool: Any) -> str:
     return " ".join(parts)
 
 
-def _layout(deployment: Deployment, cards: int, profile: Profile) -> dict[str, Any]:
+def _layout(deployment: Deployment, cards: int, request: PlanRequest) -> dict[str, Any]:
     """Return a row with the figures that a workload of this deployment has in its steady state."""
     (found,) = deployment.pools
     decodes = deployment.decode is not None
@@ -170,17 +160,17 @@ def _layout(deployment: Deployment, cards: int, profile: Profile) -> dict[str, A
         "cards": cards,
         "batchPerCard": round(batch * float(found.pool.groups) / float(found.pool.cards), 3),
         **_rate(float(rates.tokens_per_second), cards),
-        "expectedErrorPercent": _error(deployment, profile),
+        "expectedErrorPercent": _error(deployment, request.healthy),
         "tpotMilliseconds" if decodes else "ttftMilliseconds": round(
             float(rates.tpot_seconds if decodes else rates.ttft_seconds) * 1e3, 3
         ),
-        "hbmGibibytesPerDie": _hbm(profile, float(rates.fullest.used_bytes)),
+        "hbmGibibytesPerDie": _hbm(request.profile, float(rates.fullest.used_bytes)),
     }
 
 
 def _error(deployment: Deployment, profile: Profile) -> float:
     """Return the expected error, percent: that of a healthy machine, as workloads have it."""
-    hardware = hardware_of(load_profile(profile.name))
+    hardware = hardware_of(profile)
     pools = {found.role: replace(found, pool=replace(found.pool, hardware=hardware)) for found in deployment.pools}
     return round(
         deployment_error_percent(replace(deployment, prefill=pools.get("prefill"), decode=pools.get("decode"))), 1
@@ -200,7 +190,7 @@ def _hbm(profile: Profile, used_bytes: float) -> float:
     return round(max(profile.hbm_idle_bytes, used_bytes) / _GIB, 2)
 
 
-def _pair(pair: DisaggregatedLayout, profile: Profile) -> dict[str, Any]:
+def _pair(pair: DisaggregatedLayout, request: PlanRequest) -> dict[str, Any]:
     deployment, rates = pair.deployment, pair.rates
     prefill, decode = deployment.prefill, deployment.decode
     assert prefill is not None
@@ -213,7 +203,7 @@ def _pair(pair: DisaggregatedLayout, profile: Profile) -> dict[str, Any]:
         "cards": pair.cards,
         "batchPerCard": round(running / cards, 3),
         **_rate(float(rates.tokens_per_second), pair.cards),
-        "expectedErrorPercent": _error(deployment, profile),
+        "expectedErrorPercent": _error(deployment, request.healthy),
         "requestsPerSecond": round(rates.tokens_per_second / deployment.plan.output_tokens, 3),
         "tpotMilliseconds": round(rates.tpot_seconds * 1e3, 3),
         "ttftMilliseconds": round(rates.ttft_seconds * 1e3, 3),
@@ -224,30 +214,26 @@ def _rejection(entry: Rejected) -> dict[str, Any]:
     return {"layout": _name(entry.pool), "reason": entry.reason, "why": entry.message}
 
 
-def _training(profile: Profile, stack: Stack, model: Architecture, wanted: dict[str, Any], top: int) -> Planned:
-    spec = TrainingSpec(
-        model=model,
-        stack=stack.name,
-        sequence_length=wanted["sequence_length"],
-        global_batch_size=wanted["global_batch_size"],
-    )
-    dies, demand = _dies(profile, wanted), wanted["tokens_per_second"] or 0.0
-    if wanted["objective"] == "cards":
+def _training(request: PlanRequest, top: int) -> Planned:
+    spec, profile, dies, demand = request.spec, request.profile, request.dies, request.demand or 0.0
+    assert spec is not None
+    if request.objective == "cards":
         most = dies // profile.dies_per_server
         if not most:
-            raise CliError(f"plan: --cards {wanted['cards']} is less than a server of {profile.name}; give more")
+            cards = dies // profile.dies_per_package
+            raise CliError(f"plan: --cards {cards} is less than a server of {profile.name}; give more")
         servers, found = fewest_servers(profile, spec, most, demand=demand, top=top)
         dies = servers * profile.dies_per_server
     else:
         found = search_training(profile, spec, dies, top=top)
-    rows = [_trained(profile, best, dies) for best in found.best if best.tokens_per_second >= demand]
-    scenario = training_scenario(profile, wanted["model"], found.best[0].spec, dies) if rows else "there is none"
+    rows = [_trained(request, best, dies) for best in found.best if best.tokens_per_second >= demand]
+    scenario = training_scenario(profile, request.model.name, found.best[0].spec, dies) if rows else "there is none"
+    given = counted(dies // profile.dies_per_package, "card")
     rejected = [
         {"layout": _split(plan, dies), "reason": "memory", "why": plan.problem.message}
         for plan in found.rejected
         if plan.problem is not None
     ]
-    given = counted(dies // profile.dies_per_package, "card")
     rejected += [
         {
             "layout": _split(plan, dies),
@@ -257,9 +243,16 @@ def _training(profile: Profile, stack: Stack, model: Architecture, wanted: dict[
         for plan in found.best
         if plan.tokens_per_second < demand
     ]
-    sources = sources_of(profile.name, [stack.name])
-    scenario = with_failures(scenario, wanted["failed"], profile)
-    return Planned(rows, found.fitting, rejected, scenario, stack.name, _ORDER[wanted["objective"]], sources)
+    return Planned(
+        rows,
+        found.fitting,
+        rejected,
+        _as_asked(scenario, request),
+        request.stack.name,
+        _ORDER[request.objective],
+        sources_of(profile.name, [request.stack.name], request.figures),
+        _equal(rows, request.objective),
+    )
 
 
 def _split(found: TrainingPlan, dies: int) -> str:
@@ -271,13 +264,14 @@ def _split(found: TrainingPlan, dies: int) -> str:
     return f"TP{spec.tensor} PP{spec.pipeline} DP{data}{more} {chunks}"
 
 
-def _trained(profile: Profile, found: TrainingPlan, dies: int) -> dict[str, Any]:
+def _trained(request: PlanRequest, found: TrainingPlan, dies: int) -> dict[str, Any]:
+    profile = request.profile
     cards = math.ceil(dies / profile.dies_per_package)
     return {
         "layout": _split(found, dies),
         "cards": cards,
         **_rate(found.tokens_per_second, cards),
-        "expectedErrorPercent": round(training_error_percent(load_profile(profile.name), found.spec, dies), 1),
+        "expectedErrorPercent": round(training_error_percent(request.healthy, found.spec, dies), 1),
         "stepSeconds": round(found.step.seconds, 4) if found.step else None,
         "recomputePercent": round(found.recompute * 100, 1),
         "hbmGibibytesPerDie": _hbm(profile, found.hbm_bytes),

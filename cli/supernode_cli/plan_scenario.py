@@ -1,7 +1,6 @@
 """A planned layout as a scenario, for `supernode simulate`, `compare` and `serve-sim`.
 
-A scenario has the share of HBM in whole percent and, with two pools, whole servers for the one that reads prompts; a
-layout that has not comes back as a sentence that says so.
+A scenario has the share of HBM in whole percent; a layout that has not comes back as a sentence that says so.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from operator import mul
 from typing import Any
 
 from supernode_dataplane.capacity import MEMORY_FRACTION
-from supernode_dataplane.deployment import Pool, Speculation
-from supernode_dataplane.deployment_plan import Deployment, RolePool
+from supernode_dataplane.deployment import Pool, Precision, Speculation
+from supernode_dataplane.deployment_plan import Deployment
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.profile import Profile
 
-__all__ = ["Document", "inference_scenario", "pool_section", "training_scenario", "training_section"]
+__all__ = ["Document", "inference_scenario", "pool_section", "reading_dies", "training_scenario", "training_section"]
 
 Document = dict[str, Any]
 
@@ -29,7 +28,7 @@ def inference_scenario(profile: Profile, model: str, deployment: Deployment) -> 
     if plan.mode != "Prefill":
         section["outputTokens"] = plan.output_tokens
         section["load"] = {"concurrency": plan.concurrency}
-    section["precision"] = {"weights": plan.precision.weights, "activations": plan.precision.activations}
+    section["precision"] = _formats(plan.precision)
     if deployment.decode is not None:
         section["decode"] = pool_section(deployment.decode.pool)
     if deployment.prefill is not None:
@@ -37,10 +36,7 @@ def inference_scenario(profile: Profile, model: str, deployment: Deployment) -> 
         section |= {"promptsPerBatch": plan.prompts} if plan.prompts > 1 else {}
     if plan.mode == "Disaggregated":
         assert deployment.prefill is not None
-        reading = _prefill_nodes(profile, deployment.prefill)
-        if isinstance(reading, str):
-            return reading
-        section["prefill"] |= {"nodes": reading}
+        section["prefill"] |= reading_dies(profile, deployment.prefill.dies)
     if plan.speculation.drafts and plan.mode != "Prefill":
         section["speculation"] = _speculation(plan.speculation)
     if plan.memory_fraction != MEMORY_FRACTION:
@@ -89,10 +85,22 @@ def _machine(profile: Profile, dies: int) -> Document:
     return {"profile": profile.name, **({"dies": dies} if rest else {"nodes": nodes})}
 
 
-def _prefill_nodes(profile: Profile, found: RolePool) -> int | str:
-    if found.dies % profile.dies_per_server:
-        return f"the best layout is no scenario: prefill has {found.dies} dies, no whole servers; give more --cards"
-    return found.dies // profile.dies_per_server
+def _formats(precision: Precision) -> Document:
+    """Return all formats; a class of weights only where it has its own."""
+    own = {"attention": precision.attention, "experts": precision.experts}
+    return {
+        "weights": precision.weights,
+        "activations": precision.activations,
+        "kvCache": precision.kv_cache,
+        "head": precision.head,
+        **{name: kind for name, kind in own.items() if kind is not None},
+    }
+
+
+def reading_dies(profile: Profile, dies: int) -> Document:
+    """Return the size of a prefill pool, in servers where they are whole ones."""
+    nodes, rest = divmod(dies, profile.dies_per_server)
+    return {"dies": dies} if rest else {"nodes": nodes}
 
 
 def _speculation(given: Speculation) -> Document:

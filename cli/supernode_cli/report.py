@@ -125,6 +125,12 @@ class Report:
     """What the cluster's status says; differs for a moment after a change."""
     sources: Mapping[str, Any] | None = None
     """What the figures rest on: of the machine, and of the stacks of its workloads."""
+    remark: str = ""
+    """What a person is told of workloads that are not here; JSON shows that there are none."""
+
+    def called(self, key: str) -> Report:
+        """Return the report with its workloads, of which a simulation has one, under the name of their manifest."""
+        return replace(self, workloads=tuple(replace(workload, key=key) for workload in self.workloads))
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values, figures keyed by name."""
@@ -151,11 +157,13 @@ class Report:
 def report_machine(
     super_node: dict[str, Any], compute_nodes: list[dict[str, Any]], workloads: list[dict[str, Any]]
 ) -> Report:
-    """Compute the report of one SuperNode from its API objects."""
+    """Compute the report of one SuperNode from its API objects; null there is absence."""
     name = super_node["metadata"]["name"]
-    mine = [w for w in workloads if w.get("spec", {}).get("superNode") == name]
+    mine = [w for w in workloads if (w.get("spec") or {}).get("superNode") == name]
     profile = load_profile(super_node["spec"]["profile"])
+    # As they are: the digest is of what the operator sees.
     state = solve_inputs(machine_inputs(super_node, compute_nodes, mine))
+    super_node, mine = _without_null(super_node), [_without_null(w) for w in mine]
     status = super_node.get("status", {})
     ready, message = _condition(super_node, "Ready")
     machine = MachineReport(
@@ -314,6 +322,13 @@ def _condition(obj: dict[str, Any], type_: str) -> tuple[str, str]:
 def _reason(obj: dict[str, Any]) -> str:
     found = [c.get("reason", "") for c in obj.get("status", {}).get("conditions", []) if c.get("type") == "Ready"]
     return found[0] if found else "Unknown"
+
+
+def _without_null(value: Any) -> Any:
+    """Return a value without the fields of its mappings that are null, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _without_null(inner) for key, inner in value.items() if inner is not None}
+    return [_without_null(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _key(workload: Mapping[str, Any]) -> str:

@@ -6,10 +6,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from supernode_cli.errors import CliError, ScenarioError
-from supernode_cli.manifests import WORKLOAD, as_scenario, is_manifest, kinds_of, unwrapped, workload_name
+from supernode_cli.manifests import (
+    WORKLOAD,
+    as_scenario,
+    is_manifest,
+    kinds_of,
+    unwrapped,
+    workload_key,
+    workload_name,
+)
 from supernode_cli.yaml_documents import DuplicateKeyError, read_yaml
 
-__all__ = ["read_document"]
+__all__ = ["read_document", "read_named_document"]
 
 MAX_FILE_BYTES: Final = 1 << 20
 
@@ -19,20 +27,27 @@ def read_document(path: str, name: str | None = None) -> dict[str, Any]:
 
     Of several workloads ``name`` chooses one.
     """
-    document = _one(path, unwrapped(_parse(path)), name)
+    return read_named_document(path, name)[0]
+
+
+def read_named_document(path: str, name: str | None = None) -> tuple[dict[str, Any], str | None]:
+    """Return the same and, of a SuperNodeWorkload that has a name, its namespace and name with a slash between."""
+    given = _one(path, unwrapped(_parse(path)), name)
     try:
-        document = as_scenario(document)
+        document = as_scenario(given)
     except ScenarioError as error:
         raise CliError(f"{path}: {error}") from None
     if not isinstance(document, dict):
         what = type(document).__name__
         raise CliError(f"{path}: a scenario is a mapping with training, inference or kernel, this is {what}")
-    return document
+    return document, workload_key(given)
 
 
 def _parse(path: str) -> list[Any]:
     import yaml
 
+    if not path:
+        raise CliError("--file: names no file; give one, or - for standard input")
     try:
         text = _read_input() if path == "-" else _read_file(path)
         return read_yaml(text)

@@ -159,6 +159,13 @@ class ScenarioDecodePool(DecodePool):
 class ScenarioPrefillPool(PrefillPool):
     """The dies that read prompts."""
 
+    dies: int | None = Field(
+        default=None,
+        ge=1,
+        le=65536,
+        description="Dies of the pool instead of nodes, the first of the workload: also a part of a server. With mode "
+        "Disaggregated only.",
+    )
     parallelism: ScenarioPrefillParallelism = Field(
         default_factory=ScenarioPrefillParallelism, description="How the pool splits model and prompts."
     )
@@ -175,7 +182,7 @@ class ScenarioLoad(Load):
         description="Sequences that decode at once, over the whole workload; for serve-sim, clients that wait for "
         "their answer before they ask again.",
     )
-    rate: float | None = Field(default=None, gt=0, le=1e9, description="Requests per second, for serve-sim.")
+    rate: float | None = Field(default=None, ge=1e-6, le=1e9, description="Requests per second, for serve-sim.")
     burst: float | None = Field(
         default=None, gt=0, le=1e3, description="Coefficient of variation of the gaps at a rate; absent: 1, Poisson."
     )
@@ -226,7 +233,8 @@ class ScenarioEngine(ApiModel):
         default=0,
         ge=0,
         le=1 << 20,
-        description="With groupQueues: decode steps for which a prompt waits until every group has one to read.",
+        description="With groupQueues, where prompts are read whole: decode steps for which a prompt waits until every "
+        "group has one to read.",
     )
     reserve: Reserve = Field(
         default=Reserve.PROMPT,

@@ -82,7 +82,7 @@ def _served(path: str, flags: dict[str, Any], slo_ttft: float | None, slo_tpot: 
     engine = engine_of(given, served)
     folder = Path() if path == "-" else Path(path).parent
     load = read_load(
-        with_scenario(LoadFlags(**flags), served.load, folder),
+        with_scenario(LoadFlags(**flags, file=path), served.load, folder),
         input_tokens=served.plan.input_tokens,
         output_tokens=served.plan.output_tokens,
         concurrency=served.clients,

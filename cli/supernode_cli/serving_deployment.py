@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from supernode_cli.evaluation import ScenarioError, evaluate, parse_scenario
+from supernode_cli.scenario import ScenarioModel
 from supernode_cli.scenario_inference import ScenarioEngine, ScenarioLoad, ScenarioSpeculation
 from supernode_dataplane.deployment_plan import Deployment, DeploymentPlan
 from supernode_dataplane.profile import Profile
@@ -23,7 +24,7 @@ class ServedScenario:
     """A scenario whose deployment is legal and whose weights fit: the instances that are whole on its machine."""
 
     profile: Profile
-    model: str
+    model: ScenarioModel
     stack: str
     plan: DeploymentPlan
     deployment: Deployment
@@ -69,7 +70,7 @@ def served_scenario(document: Mapping[str, Any]) -> ServedScenario:
         notes.append("inference.cache.reusePercent is not used: prompts share what a trace says that they share")
     return ServedScenario(
         profile=profile,
-        model=scenario.model.name or "own config",
+        model=scenario.model,
         stack=plan.stack,
         plan=plan,
         deployment=deployment,

@@ -130,11 +130,11 @@ def _check_prefixes(engine: EngineChoice, requests: Requests) -> None:
 
 def _check_scenario(said: ScenarioEngine, chunk: int | None, *, disaggregated: bool) -> None:
     way = "inference.engine"
-    if said.group_queues and chunk is not None:
-        problem = "groups with queues of their own read prompts whole; leave out chunkTokens and --chunk, or this"
-        raise CliError(f"{way}.groupQueues: {problem}")
     if said.gather_steps and not said.group_queues:
         raise CliError(f"{way}.gatherSteps: is about groups with queues of their own; give groupQueues: true too")
+    if said.gather_steps and chunk is not None:
+        problem = "is about prompts that are read whole; leave out chunkTokens and --chunk, or this"
+        raise CliError(f"{way}.gatherSteps: {problem}")
     if said.prompt_tokens is not None and chunk is not None:
         raise CliError(f"{way}.promptTokens: is about prompts that are read whole; leave out the chunk, or this")
     if said.prefill_max_running is not None and not disaggregated:

@@ -36,6 +36,7 @@ from supernode_dataplane.serving import (
     read_azure,
     read_mooncake,
 )
+from supernode_dataplane.serving.requests import MAX_TOKENS
 
 __all__ = ["LoadFlags", "ServingLoad", "read_load", "with_scenario"]
 
@@ -70,10 +71,23 @@ class LoadFlags:
     prompts: int | None = None
     seed: int = 0
     fields: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    file: str = ""
+    """Where the scenario is read from; empty: nowhere that has a name."""
 
     def named(self, name: str) -> str:
-        """Return how people write a field: as a flag, or as the scenario has it."""
-        return self.fields.get(name, f"--{'format' if name == 'trace_format' else name.replace('_', '-')}")
+        """Return how people write a field: as a flag, or as the scenario has it, with the file that it is in."""
+        path = self.fields.get(name)
+        if path is not None:
+            return f"{self.file}: {path}" if self.file else path
+        return f"--{'format' if name == 'trace_format' else name.replace('_', '-')}"
+
+    def sibling(self, name: str, beside: str) -> str:
+        """Return how people write a field where they have written another one: as a flag, or in the scenario."""
+        return f"inference.load.{to_camel(name)}" if beside in self.fields else f"--{name.replace('_', '-')}"
+
+    def give(self, name: str, beside: str) -> str:
+        """Return the remedy of a field that is about another one: to give that too, where it stands itself."""
+        return f"give {self.sibling(name, beside)} too" + (", or leave it out" if beside in self.fields else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +149,14 @@ def _check(flags: LoadFlags) -> None:
     if flags.preset is not None and lengths:
         raise CliError(f"{lengths[0]}: a preset has its own lengths; leave out {preset[0]}, or this")
     if flags.burst is not None and flags.rate is None:
-        raise CliError(f"{flags.named('burst')}: is about requests that arrive at a rate; give --rate too")
+        raise CliError(
+            f"{flags.named('burst')}: is about requests that arrive at a rate; {flags.give('rate', 'burst')}"
+        )
     if flags.trace is None and flags.trace_format is not None:
-        raise CliError(f"{flags.named('trace_format')}: is about a trace; give --trace too")
+        raise CliError(f"{flags.named('trace_format')}: is about a trace; {flags.give('trace', 'trace_format')}")
     if flags.trace is None and flags.speed is not None:
-        raise CliError(f"{flags.named('speed')}: is about a trace; give --trace too, or change --rate")
+        remedy = f"{flags.give('trace', 'speed')}, or change {flags.sibling('rate', 'speed')}"
+        raise CliError(f"{flags.named('speed')}: is about a trace; {remedy}")
     if flags.speed is not None and not (math.isfinite(flags.speed) and flags.speed > 0):
         problem = f"{flags.speed:g} is not a factor above 0; 2 plays the trace twice as fast"
         raise CliError(f"{flags.named('speed')}: {problem}")
@@ -268,7 +285,12 @@ def _words(arrivals: OpenLoop | ClosedLoop | AtOnce) -> str:
 def _lengths(flags: LoadFlags, inputs: Fixed | LogNormal, outputs: Fixed | LogNormal) -> str:
     if flags.preset is not None:
         return f"lengths of {flags.preset}"
-    return " and ".join(
-        f"{length.tokens} {name} tokens" if isinstance(length, Fixed) else f"{length.mean:g} {name} tokens on average"
-        for name, length in (("input", inputs), ("output", outputs))
-    )
+    return " and ".join(_mean(length, name) for length, name in ((inputs, "input"), (outputs, "output")))
+
+
+def _mean(length: Fixed | LogNormal, name: str) -> str:
+    if isinstance(length, Fixed):
+        return f"{length.tokens} {name} tokens"
+    # What is cut is shorter than the mean that was asked for.
+    cut = "" if length.most == MAX_TOKENS else f" before the cut at {length.most}"
+    return f"{length.mean:g} {name} tokens on average{cut}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
+from supernode_cli.context_limit import long_context
 from supernode_cli.machines import figure
 from supernode_cli.serving_deployment import ServedScenario
 from supernode_cli.serving_load import ServingLoad
@@ -45,10 +46,11 @@ def serving_document(
     ``errors`` are the expected ones of the means and of the rate, in percent.
     """
     requests, cards = load.requests, served.cards
+    longest = int((requests.inputs + requests.outputs).max())
     document: dict[str, Any] = {
         "deployment": {
             "profile": served.profile.name,
-            "model": served.model,
+            "model": served.model.name or "own config",
             "stack": served.stack,
             "mode": served.plan.mode,
             "cards": cards,
@@ -72,7 +74,7 @@ def serving_document(
         "preemptions": int(result.preemptions.sum()),
         "pools": [_pool(served, use) for use in result.groups],
         "expectedErrorPercent": dict(errors),
-        "notes": [*served.notes, *load.notes],
+        "notes": [*served.notes, *load.notes, *long_context("the longest requests", longest, served.model)],
         "model": {"version": MODEL_VERSION},
         "sources": sources_of(served.profile.name, [served.stack]),
     }

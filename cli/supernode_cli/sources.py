@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from supernode_dataplane.changed_profile import derived_figures, in_camel_case
 from supernode_dataplane.profile import profile_figures
-from supernode_dataplane.stacks import stack_figures
+from supernode_dataplane.stacks import stack_figures, training_figures
 
 __all__ = ["machine_sources", "source_words", "sources_of", "stack_sources"]
 
@@ -37,7 +37,7 @@ def machine_sources(name: str, changed: Mapping[str, Any] | None = None) -> dict
 
 
 def stack_sources(name: str) -> dict[str, Entry]:
-    """Return the constants of a stack by name in camelCase, with their standard errors and the rows that fit them."""
+    """Return the constants of a stack and of training by name in camelCase, with their errors and the rows that fit."""
     return {
         in_camel_case(figure.name): {
             "value": figure.value,
@@ -47,7 +47,7 @@ def stack_sources(name: str) -> dict[str, Entry]:
             "source": figure.source,
             **({"rows": list(figure.rows)} if figure.rows else {}),
         }
-        for figure in stack_figures(name)
+        for figure in (*stack_figures(name), *training_figures(name))
     }
 
 

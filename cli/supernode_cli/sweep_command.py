@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from supernode_cli.errors import CliError
 
@@ -24,6 +25,7 @@ _MOST_BYTES: Final = 256 << 20
 _MOST_JOBS: Final = 1024
 _MOST_SHARDS: Final = 99_999
 _SHOWN: Final = 16
+_OF_MANIFEST: Final = ("shards", "parallelism", "claim", "image", "name", "namespace")
 _INDEX: Final = "JOB_COMPLETION_INDEX"
 
 
@@ -36,7 +38,7 @@ _INDEX: Final = "JOB_COMPLETION_INDEX"
     help="A grid, or scenarios: YAML documents or JSON lines (.jsonl); - is standard input.",
 )
 @click.option("-o", "--output", required=True, help="The table: .csv, .jsonl, or .parquet (needs pyarrow).")
-@click.option("--jobs", type=int, help="Processes; else one for each core.")
+@click.option("--jobs", type=int, help="Processes; else one for each core, with --manifest one in each pod.")
 @click.option("--strict", is_flag=True, help="Stop at the first scenario that cannot run; else its row has the error.")
 @click.option("--shard", help="Compute part i of n, as i/n; n alone takes i from JOB_COMPLETION_INDEX.")
 @click.option("--collect", is_flag=True, help="Join the shards; with --shard, when it was the last one.")
@@ -57,6 +59,7 @@ def sweep(path: str, output: str, manifest: bool, collect: bool, shard: str | No
     from supernode_cli.sweep_rows import FIGURES
     from supernode_dataplane.solving import MODEL_VERSION
 
+    _check_manifest_flags(manifest, output)
     text = _read(path)
     points = parse_points(path, text)
     _check_fields(path, points)
@@ -224,6 +227,8 @@ def _check_fields(path: str, points: Points) -> None:
 def _read(path: str) -> str:
     import sys
 
+    if not path:
+        raise CliError("--file: names no file; give one, or - for standard input")
     file = Path(path)
     try:
         if path == "-":
@@ -237,6 +242,18 @@ def _read(path: str) -> str:
         raise CliError(f"{path}: is not UTF-8 text") from None
     except ValueError as error:
         raise CliError(f"{path!r}: cannot be read: {error}") from None
+
+
+def _check_manifest_flags(manifest: bool, output: str) -> None:
+    """Check that what is about the Job is given with it, and that the table is one of the claim."""
+    if manifest:
+        if Path(output).name != output:
+            raise CliError(f"--output: {output[:60]!r}: the pods write into the claim; give the table's name alone")
+        return
+    context = click.get_current_context()
+    for name in _OF_MANIFEST:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise CliError(f"--{name}: is about the Job; give --manifest too, or leave it out")
 
 
 def _print_manifest(path: str, text: str, table: Path, digest: str, flags: dict[str, Any]) -> None:

@@ -173,7 +173,7 @@ def _training_rows(document: Any, group: Group) -> list[Row] | None:
     (workload,) = inputs.workloads
     if workload.training is None or ready.scenario.machine.supernodes > 1:
         return None
-    effects(ready.given, workload.training)  # a field that can have none is an error of each point
+    effects(ready.given, workload.training, ready.profile)  # a field that can have none is an error of each point
     numbers = _arrays(group, "training.")
     swept = sweep_training(inputs.profile, inputs.compute_nodes, workload, numbers, len(group.points))
     if swept is None:

@@ -33,6 +33,8 @@ def print_report(report: Report, console: Console, *, wide: bool = False) -> Non
         _add_workload(table, workload, wide)
         notes += [f"{workload.key}: {note}" for note in workload.notes]
     console.print(table)
+    if report.remark:
+        console.print(Text(report.remark, style="yellow"))
     for workload in report.workloads if report.machine.state == "simulated" or wide else ():
         _print_parts(console, f"{workload.key}: {workload.whole}", workload.steps)
         _print_parts(console, f"{workload.key}: the fullest die", workload.memory)

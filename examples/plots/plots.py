@@ -5,7 +5,7 @@ python examples/plots/plots.py FOLDER        (needs the extra: from the checkout
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import matplotlib as mpl
@@ -95,8 +95,13 @@ def machines_side_by_side(path: Path) -> None:
 
 def main() -> None:
     """Write the three pictures as SVG into a folder."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    folder.mkdir(parents=True, exist_ok=True)
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", nargs="?", default=".", type=Path, help="is made where there is none; else here")
+    folder = parser.parse_args().folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"folder: {folder} cannot be made: {error.strerror}")
     tpot_against_batch(folder / "tpot-against-batch.svg")
     training_breakdown(folder / "training-breakdown.svg")
     machines_side_by_side(folder / "machines.svg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ def test_a_machine_where_the_layout_is_illegal_gets_the_best_one_at_as_many_dies
     assert status == 0
     rows = {row["machine"]: row for row in json.loads(out)["machines"]}
     assert all(row["tokensPerSecond"] > 0 and row["expectedErrorPercent"] > 1 for row in rows.values())
+    assert {row["sequences"] for row in rows.values()} == {512}, "the load is the same everywhere"
     rack = rows["gb200-nvl72"]
     assert rack["dies"] == 72
     assert "layout" in rack["changed"]
@@ -94,8 +96,8 @@ def test_a_machine_where_the_layout_is_illegal_gets_the_best_one_at_as_many_dies
     assert rows["h100-cluster"]["sources"]["stacks"]["gpu-tuned"]["gemmEfficiency"]["source"]
     status, out, _ = run(tmp_path, DECODE, *ALL)
     assert (
-        f"changed: 72 dies instead of {rows[ALL[0]]['dies']}, stack gpu-tuned, weights fp8, activations fp8, layout"
-        in " ".join(out.split())
+        f"changed: 72 dies instead of {rows[ALL[0]]['dies']}, stack gpu-tuned, weights fp8, activations fp8, layout, "
+        "7.111 sequences a card instead of 16" in " ".join(out.split())
     )
 
 
@@ -106,6 +108,77 @@ def test_the_planners_layout_is_not_slower_than_legal_ones() -> None:
         spread = {"redundant": -256 % experts}
         legal["inference"]["decode"] = {"parallelism": {"expert": experts}, "experts": spread}
         assert evaluate(legal).result.tokens_per_second <= best.tokens_per_second * (1 + 1e-9)
+
+
+def test_a_load_is_as_many_sequences_on_every_machine_whatever_a_card_is() -> None:
+    rows = compare(DECODE, ALL)
+    assert [row.point.sequences for row in rows if row.point] == [512] * 5
+    said = {row.machine: row.point.changed for row in rows if row.point}
+    assert said["cloudmatrix-384"] == ()
+    assert said["atlas-a2-cluster"] == ("8 sequences a card instead of 16",), "a card of one die, and no less of them"
+    by_cards = [operating_point(DECODE, name, cards=24) for name in ("cloudmatrix-384", "atlas-a2-cluster")]
+    assert [point.sequences for point in by_cards] == [384, 384], "so many cards of each, 16 on each"
+    assert all("sequences" not in words for point in by_cards for words in point.changed)
+
+
+def test_one_sequence_on_one_die_is_one_on_a_die_of_another_machine() -> None:
+    inference = {"mode": "Decode", "inputTokens": 128, "outputTokens": 128, "batch": {"sequencesPerCard": 2}}
+    precision = {"weights": "bf16", "activations": "bf16"}
+    document = {
+        "machine": {"dies": 1},
+        "model": {"name": "qwen3-8b"},
+        "stack": "open-source",
+        "inference": {**inference, "precision": precision},
+    }
+    here, there = (operating_point(document, name) for name in ("cloudmatrix-384", "atlas-a2-cluster"))
+    assert (here.sequences, there.sequences) == (1, 1)
+    assert there.tokens_per_second == pytest.approx(here.tokens_per_second, rel=0.02), "both dies have 1.6 TB/s of HBM"
+    assert there.changed == ("1 sequence a card instead of 2",)
+    assert here.rated_watts == pytest.approx(559e3 / 384), "a card of which one die is in use is a card throughout"
+    assert here.per_petaflops == pytest.approx(here.per_card / 0.70780, rel=1e-4)
+
+
+def test_a_pool_that_reads_prompts_keeps_its_dies_and_what_is_different_is_said() -> None:
+    document = r1_scenario(4, "Disaggregated", 2048, 512, load={"concurrency": 256}, prefill={"nodes": 2})
+    asked, _ = scenario_on(document, "h100-cluster")
+    assert asked["inference"]["prefill"] == {"nodes": 4}
+    rack = operating_point(document, "gb200-nvl72")
+    reading = next(words for words in rack.changed if "read prompts" in words)
+    instances, _, layout = rack.layout.removeprefix("prefill ").partition("; ")[0].partition(" x ")
+    tensor, data = re.findall(r"TP(\d+) DP(\d+)", layout)[0]
+    dies = int(instances) * int(tensor) * int(data)
+    assert reading == f"{dies} dies that read prompts instead of 32", "what the row's layout has"
+    assert rack.sequences == 256
+
+
+def test_a_row_has_the_times_of_a_token_that_its_mode_has(tmp_path: Path) -> None:
+    found = evaluate(DECODE).result
+    (row,) = (row.to_json() for row in compare(DECODE, ["cloudmatrix-384"]))
+    assert row["tpotSeconds"] == found.tpot_seconds
+    assert row["ttftSeconds"] is None
+    prefill = {"mode": "Prefill", "inputTokens": 2048}
+    reads = operating_point({**DECODE, "inference": prefill}, "cloudmatrix-384")
+    assert reads.ttft_seconds
+    assert (reads.tpot_seconds, reads.sequences) == (None, None)
+    _, out, _ = run(tmp_path, DECODE, "cloudmatrix-384")
+    assert f"{found.tpot_seconds * 1e3:.4g}" in out
+    assert "TPOT ms" in out
+    assert "TTFT ms" not in out
+    _, out, _ = run(tmp_path, LLAMA, "cloudmatrix-384")
+    assert not {"TPOT ms", "TTFT ms", "sequences"} & set(out.split("│"))
+
+
+def test_products_are_named_by_the_format_that_they_run_in() -> None:
+    precision = {"weights": "fp8", "activations": "fp8"}
+    here = operating_point({**DECODE, "inference": {**DECODE["inference"], "precision": precision}}, "cloudmatrix-384")
+    assert here.peak_format == "bf16", "the 910C has no FP8"
+    assert here.peak_flops == pytest.approx(64 * 353.9e12)
+
+
+def test_one_error_of_the_scenario_is_said_once_for_all_machines(tmp_path: Path) -> None:
+    status, _, err = run(tmp_path, {**LLAMA, "model": {"name": "llama-9"}}, *ALL)
+    assert status == 2
+    assert err.count("llama-9") == 1
 
 
 @pytest.mark.parametrize("mode", ["Prefill", "Colocated", "Disaggregated"])
@@ -129,9 +202,9 @@ def test_a_batch_that_no_layout_holds_becomes_the_best_one_and_the_row_says_so()
     document["inference"]["batch"] = {"sequencesPerCard": 120}
     document["inference"]["decode"] = {"parallelism": {"tensor": 2}}
     assert operating_point(document, "cloudmatrix-384").changed == ()
-    changed = operating_point(document, "h100-cluster").changed
+    changed = operating_point(document, "h100-cluster", cards=8).changed
     assert changed[-2] == "layout"
-    assert changed[-1].startswith("batch ")
+    assert re.fullmatch(r"[\d.]+ sequences a card instead of 120", changed[-1])
 
 
 def test_a_machine_on_which_nothing_fits_says_why_and_the_others_answer(tmp_path: Path) -> None:

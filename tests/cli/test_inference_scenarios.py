@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from supernode_cli.evaluation import ScenarioError, evaluate
+from supernode_cli.evaluation import evaluate
 from supernode_cli.main import cli
 from supernode_cli.report import report_machine
 from supernode_cli.scenario_schema import scenario_schema, schema_text
@@ -21,6 +19,7 @@ from supernode_dataplane.figures import workload_performance
 from support.deployments import MODES, R1_DECODE, deployment
 from support.machines import compute_nodes, only, run, super_node, workload
 from support.scenarios import changed, run_on_file
+from support.schema_leaves import changes_of, fields_of, obeys, with_changes
 
 SCENARIO: dict[str, Any] = {"machine": {"nodes": 20}, **R1_DECODE}
 altered = partial(changed, SCENARIO)
@@ -176,52 +175,19 @@ def test_what_cannot_be_is_one_error_with_field_and_remedy(
     assert "Traceback" not in err
 
 
-LEAVES: list[tuple[str, ...]] = [
-    ("inference", "mode"), ("inference", "inputTokens"), ("inference", "outputTokens"), ("inference", "precision"),
-    ("inference", "precision", "weights"), ("inference", "precision", "kvCache"), ("inference", "decode"),
-    ("inference", "decode", "parallelism"), ("inference", "decode", "parallelism", "tensor"),
-    ("inference", "decode", "parallelism", "expert"), ("inference", "decode", "experts"),
-    ("inference", "decode", "experts", "redundant"), ("inference", "decode", "experts", "sharedRanks"),
-    ("inference", "decode", "experts", "imbalancePercent"), ("inference", "decode", "microBatches"),
-    ("inference", "prefill"), ("inference", "prefill", "nodes"), ("inference", "batch"), ("inference", "load"),
-    ("inference", "batch", "sequencesPerCard"), ("inference", "load", "concurrency"), ("inference", "promptsPerBatch"),
-    ("inference", "speculation"), ("inference", "speculation", "drafts"), ("inference", "cache"),
-    ("inference", "speculation", "acceptancePercent"), ("inference", "cache", "reusePercent"),
-    ("inference", "cache", "memoryFractionPercent"), ("inference", "tokens"), ("inference", "requests"),
-    ("machine", "figures"), ("machine", "failed"), ("machine", "nodes"), ("machine", "profile"), ("stack",),
-    ("model", "name"), ("model", "config"), ("inference",), ("inference", "decode", "split"),
-    ("inference", "decode", "split", "expertDies"), ("inference", "decode", "split", "domains"),
-    ("inference", "decode", "attentionCorePercent"), ("inference", "decode", "parallelism", "pipeline"),
-    ("inference", "decode", "parallelism", "inFlight"), ("inference", "decode", "parallelism", "expertTensor"),
-    ("inference", "decode", "parallelism", "sequence"), ("inference", "decode", "experts", "perDie"),
-    ("inference", "prefill", "parallelism", "context"), ("inference", "speculation", "tokensPerStep"),
-    ("inference", "cache", "domainDies"), ("inference", "cache", "gigabytesPerSecond"), ("inference", "engine"),
-    ("inference", "load", "rate"), ("inference", "load", "trace"), ("inference", "engine", "groupQueues"),
-]  # fmt: skip
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 1 << 40) | st.floats() | st.text(max_size=8)
-    | st.sampled_from(["Prefill", "Colocated", "Disaggregated", "open-source", "qwen3-32b", "two", "bf16", [50, 50]]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=6,
-)  # fmt: skip
+FIELDS = fields_of("machine", "model", "stack", "inference")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.tuples(st.sampled_from(LEAVES), VALUES | st.integers(0, 400)), min_size=1, max_size=3))
-def test_no_value_anywhere_ends_in_anything_but_an_answer_or_one_error(changes: list[Any]) -> None:
-    document = deepcopy(SCENARIO)
-    for path, value in changes:
-        node: Any = document
-        for key in path[:-1]:
-            node = node.setdefault(key, {}) if isinstance(node, dict) else {}
-        if isinstance(node, dict):
-            node[path[-1]] = value
-    try:
-        found = evaluate(document)
-    except ScenarioError:
-        return
-    assert found.result.tokens_per_second > 0
-    assert all(str(value) not in ("nan", "inf") for value in found.performance.values())
+def test_every_field_of_a_deployment_is_drawn_from() -> None:
+    paths = {".".join(field.path) for field in FIELDS}
+    assert len(paths) > 90
+    assert {"stack", "machine.failed.diePorts", "inference.load.speed", "inference.engine.gatherSteps"} <= paths
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[*HealthCheck])
+@given(changes_of(FIELDS))
+def test_no_value_anywhere_ends_in_anything_but_an_answer_or_one_error(tmp_path: Path, changes: list[Any]) -> None:
+    obeys(tmp_path, with_changes(SCENARIO, changes))
 
 
 def test_the_schema_in_the_docs_is_that_of_the_models() -> None:

@@ -24,6 +24,7 @@ from supernode_dataplane.suite import load_rows, validate
 from supernode_dataplane.suite.evaluate import evaluate_row
 from supernode_dataplane.suite.rows import Row
 from support.scenarios import run_on_file
+from support.schema_leaves import changes_of, fields_of, obeys, with_changes
 
 ROWS = {row.id: row for row in load_rows()}
 STACKS = {name: load_stack(name) for name in stack_names()}
@@ -104,21 +105,24 @@ def test_copies_between_servers_are_the_suites(tmp_path: Path) -> None:
         figures(tmp_path, changed(COPY, cores=cores, bytes=size))["timeSeconds"]
         for cores, size in ((2, 9_000_000), (48, 9_000_000), (2, 1_000_000))
     )
-    assert slow / fast == pytest.approx(computed["ratio above"], rel=2e-3)
-    assert small * 1e6 == pytest.approx(computed["microseconds below"], rel=1e-3)
+    assert slow / fast == pytest.approx(computed["ratio"], rel=2e-3)
+    assert small * 1e6 == pytest.approx(computed["microseconds"], rel=1e-3)
     bounds = [evaluate_kernel(changed(COPY, cores=cores)).figures.bound for cores in (2, 48)]
     assert bounds == ["cores", "wire"]
 
 
 def test_a_mesh_is_faster_than_a_ring_for_little_and_slower_for_much(tmp_path: Path) -> None:
     computed = evaluate_row(ROWS["H-K3"], STACKS)
-    for size, name, best in ((65536, "mesh at 64 KiB", "OneShot"), (67108864, "ring at 64 MiB", "Ring")):
+    for size, name, best in (
+        (65536, "mesh over ring at 64 KiB", "OneShot"),
+        (67108864, "ring over mesh at 64 MiB", "Ring"),
+    ):
         found = answered(tmp_path, changed(REDUCE, bytes=size, algorithms=["Ring", "OneShot"]))
         entries = found["workloads"][0]["figures"]
         assert entries["algorithm"]["value"] == best
         ring, mesh = (float(entries[key]["value"]) for key in ("ringSeconds", "oneShotSeconds"))
         assert (mesh < ring) == (best == "OneShot")
-        assert computed[name] == 1.0
+        assert computed[name] > 1.0
         assert float(entries["timeSeconds"]["value"]) == min(ring, mesh)
         assert "halvingDoublingSeconds" not in entries
 
@@ -316,19 +320,9 @@ def test_parquet_knows_which_figures_of_kernels_are_words(tmp_path: Path) -> Non
     assert all(isinstance(row["timeSeconds"], float) for row in rows)
 
 
-values: st.SearchStrategy[Any] = (
-    st.none() | st.booleans() | st.integers(-2, 1 << 60) | st.floats() | st.text(max_size=6) | st.just([]) | st.just({})
-)
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    base=st.sampled_from([DISPATCH, REDUCE, COPY]),
-    field=st.sampled_from(["kind", "ranks", "tokens", "bytes", "form", "format", "cores", "algorithms"]),
-    value=values,
-)
-def test_no_value_in_a_kernel_ends_in_a_traceback(tmp_path: Path, base: dict[str, Any], field: str, value: Any) -> None:
-    status, out, error = run_on_file(tmp_path, "simulate", {**base, "kernel": {**base["kernel"], field: value}})
-    assert status in (0, 2)
-    assert (status == 0) == bool(out)
-    assert "defect" not in error
+@settings(max_examples=80, deadline=None, suppress_health_check=[*HealthCheck])
+@given(base=st.sampled_from([DISPATCH, REDUCE, COPY]), changes=changes_of(fields_of("kernel"), most=2))
+def test_no_value_in_a_kernel_ends_in_anything_but_an_answer_or_one_error(
+    tmp_path: Path, base: dict[str, Any], changes: list[Any]
+) -> None:
+    obeys(tmp_path, with_changes(base, changes))

@@ -214,3 +214,22 @@ def test_a_plan_for_a_part_of_a_server_is_a_scenario(tmp_path: Path, flags: tupl
     assert found.dies == dies
     best = planned["layouts"][0]["tokensPerSecondPerCard"]
     assert found.tokens_per_second_per_card == pytest.approx(best, rel=0.02)
+
+
+@pytest.mark.parametrize(("dies", "per_card", "runs"), [(1, 1, False), (1, 2, True), (2, 1, True), (4, 1, True)])
+def test_a_deployment_has_at_least_one_whole_sequence(tmp_path: Path, dies: int, per_card: int, runs: bool) -> None:
+    inference = {"mode": "Decode", "inputTokens": 128, "outputTokens": 128, "batch": {"sequencesPerCard": per_card}}
+    scenario = {"machine": {"dies": dies}, "model": {"name": "qwen3-8b"}, "inference": inference}
+    status, out, error = run_on_file(tmp_path, "simulate", scenario)
+    if runs:
+        assert (status, error) == (0, "")
+        return
+    assert (status, out) == (2, "")
+    assert "inference.batch.sequencesPerCard: 1 on each card is 0.5 of a sequence on 1 of the 2 dies of a card" in error
+    assert "give at least 2, or more dies (machine.dies" in error
+
+
+def test_groups_may_share_fewer_sequences_than_they_are(tmp_path: Path) -> None:
+    inference = {"mode": "Decode", "inputTokens": 128, "outputTokens": 128, "load": {"concurrency": 1}}
+    scenario = {"machine": {"dies": 4}, "model": {"name": "qwen3-8b"}, "inference": inference}
+    assert run_on_file(tmp_path, "simulate", scenario)[0] == 0

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from supernode_cli.main import cli
 from supernode_dataplane.catalogue import model_names
+
+ROW_TYPES: dict[str, set[type]] = {
+    "id": {str},
+    "set": {str},
+    "informative": {bool},
+    "class": {str, type(None)},
+    "source": {str},
+    "published": {dict},
+    "computed": {dict},
+    "errorPercent": {float, type(None)},
+    "gatePercent": {float, type(None)},
+    "passed": {bool, type(None)},
+    "interval": {list, type(None)},
+}
 
 
 def run(*arguments: str) -> Result:
@@ -105,25 +120,53 @@ def test_validate_prints_rows_with_their_errors_and_json_has_every_field() -> No
     assert "C-D1" in table.output
     assert "passed" in table.output
     document = json.loads(run("validate", "C-D1", "H-K1", "-o", "json").output)
-    row = document["rows"][0]
-    wanted = {
-        "id",
-        "set",
-        "informative",
-        "class",
-        "source",
-        "published",
-        "computed",
-        "errorPercent",
-        "gatePercent",
-        "passed",
-        "interval",
-    }
-    assert wanted <= set(row)
-    assert document["fittedConstants"]["count"] == len(document["fittedConstants"]["constants"])
+    for name in ("fittedConstants", "measuredConstants"):
+        assert document[name]["count"] == len(document[name]["constants"]) > 0
+        assert all(constant["rows"] or constant["source"] for constant in document[name]["constants"])
 
 
-def test_validate_names_the_rows_that_there_are() -> None:
+def test_rows_of_every_set_have_one_schema_in_json_and_the_docs_name_its_fields() -> None:
+    document = json.loads(run("validate", "C-K1", "C-D1", "H-D13", "H-R1", "H-D3", "HC25", "-o", "json").output)
+    rows = {row["id"]: row for row in document["rows"]}
+    assert list(rows) == ["C-K1", "C-D1", "H-D13", "H-R1", "HC25 training", "H-D3", "HC25 inference"]
+    assert [row["set"] for row in rows.values()] == ["calibration", "calibration", "test", *4 * ["definition"]]
+    docs = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    for row in rows.values():
+        assert ROW_TYPES.keys() <= rows["C-D1"].keys() <= row.keys()
+        for name, kinds in ROW_TYPES.items():
+            assert type(row[name]) in kinds, (row["id"], name)
+        assert set(row["published"]) == set(row["computed"])
+        assert row["worst"] in row["published"]
+        for name in row:
+            assert f"`{name}`" in docs, name
+    assert (rows["C-K1"]["passed"], rows["C-K1"]["errorPercent"]) == (None, None)
+    assert rows["H-D13"]["gatePercent"] is None
+    assert rows["H-R1"]["published"] == {"%": 91.6}
+    assert (rows["HC25 training"]["class"], rows["HC25 training"]["passed"]) == (None, False)
+
+
+def test_validate_names_the_rows_that_there_are_or_the_one_that_was_meant() -> None:
     result = run("validate", "C-D99")
     assert result.exit_code == 2
     assert "C-D1" in result.output
+    meant = run("validate", "h-t4")
+    assert meant.exit_code == 2
+    assert meant.output.strip() == "Error: no row 'h-t4' in the suite; did you mean H-T4?"
+
+
+def test_validate_says_one_row_and_how_an_interval_is_meant() -> None:
+    output = run("validate", "H-K1").output
+    assert "1 informative test row:" in output
+    assert "20 % up, 16 % down" in output
+    assert "informative" not in run("validate", "C-K4").output
+
+
+def test_validate_prints_figures_of_rows_by_definition_and_marks_what_is_read_back() -> None:
+    defined = run("validate", "H-X1")
+    lines = [line for line in defined.output.splitlines() if line.startswith(" H-X1")]
+    assert len(lines) == 6
+    assert "3.855" in defined.output
+    assert "3.86" in defined.output
+    read_back = run("validate", "C-K5").output
+    assert "read back" in read_back
+    assert "passed" not in read_back

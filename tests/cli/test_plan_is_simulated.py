@@ -36,6 +36,7 @@ CASES = (
     "decode --model qwen3-32b --cards 5 --objective cards --tokens-per-second 3000",
     "decode --model deepseek-v4-flash --cards 16",
     "decode --model mixtral-8x22b-v0.1 --cards 9 --machine h100-cluster --weights bf16",
+    "decode --model deepseek-r1 --cards 48 --machine gb200-nvl72",
     "decode --model qwen3-30b-a3b --cards 64 --machine atlas-a2-cluster --drafts 2 --accepted 1",
     "prefill --model deepseek-r1 --cards 64 --failed '{planes: [0, 1]}'",
     "prefill --model qwen3-32b --cards 13 --objective latency",

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from supernode_cli.comparison import compare
 from supernode_cli.evaluation import Evaluation, evaluate
+from supernode_cli.main import cli
 from supernode_cli.sources import machine_sources
 from support.deployments import MODES, R1_DECODE
 from support.refusals import DENSE, EXPERTS, decode, refused
@@ -77,8 +79,26 @@ def test_a_comparison_says_that_a_changed_power_is_the_scenarios() -> None:
 def test_what_no_machine_has_so_little_of_is_refused_with_the_least(figure: str, least: str) -> None:
     assert refused(decode(**{figure: 1e-9})) == f"machine.figures.{figure}: must be a number {least}, not 1e-09"
     bounds = [float(word) for word in least.split() if word[0].isdigit()]
-    if figure != "hbmGibibytesPerDie":
+    if figure in ("hbmTerabytesPerSecondPerDie", "vectorTeraflopsPerDie"):
         assert evaluate(decode(**{figure: bounds[0]})).result.tpot_seconds < 3600
+    elif figure != "hbmGibibytesPerDie":
+        assert "in the unit of its name" in refused(decode(**{figure: bounds[0]})), "of no machine like this one"
+
+
+@pytest.mark.parametrize("command", [["simulate"], ["serve-sim"], ["sweep", "-o", "t.csv"]])
+def test_a_file_without_a_name_is_said_by_its_flag(command: list[str]) -> None:
+    result = CliRunner().invoke(cli, [*command, "-f", ""])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "Error: --file: names no file; give one, or - for standard input\n"
+
+
+@pytest.mark.parametrize("key", ["a\nb", "\x1e", "\x1b[31m", "\u2028"])
+def test_an_error_is_one_line_whatever_a_key_holds(tmp_path: Path, key: str) -> None:
+    for document in (changed(DENSE, machine={key: 1}), changed(DENSE, machine={"figures": {key: 1}})):
+        status, out, error = run_on_file(tmp_path, "simulate", document)
+        assert (status, out) == (2, "")
+        assert len(error.splitlines()) == 1
+        assert repr(key)[1:-1] in error
 
 
 def test_memory_below_what_idle_dies_use_is_refused_by_its_own_name() -> None:
@@ -116,7 +136,8 @@ def test_a_sweep_of_inference_has_no_goodput(tmp_path: Path) -> None:
         ("inference__inputTokens", "a whole number from 1 to 16777216"),
         ("inference__decode__parallelism__tensor", "a whole number from 1 to 4096"),
         ("inference__speculation__tokensPerStep", "a number from 1 to 17"),
-        ("inference__load__rate", "a number above 0 and at most 1e+09"),
+        ("inference__load__rate", "a number from 1e-06 to 1e+09"),
+        ("inference__load__burst", "a number above 0 and at most 1000"),
     ],
 )
 @pytest.mark.parametrize("value", [True, False])

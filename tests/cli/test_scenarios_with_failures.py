@@ -244,3 +244,9 @@ def test_whatever_is_said_to_have_failed_is_answered_or_refused_with_a_field(fai
     except ScenarioError as error:
         rate, refused = 0.0, f"{error.field} {error}"
     assert rate > 0 or "machine.failed" in refused
+
+
+def test_a_machine_of_one_server_says_so_in_its_number() -> None:
+    document = {**deepcopy(SCENARIO), "machine": {"profile": "gb200-nvl72", "failed": {"servers": [1]}}}
+    with pytest.raises(ScenarioError, match=r"has 1 server; give 0$"):
+        evaluate(document)

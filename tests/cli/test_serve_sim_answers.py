@@ -53,3 +53,18 @@ def test_a_lone_request_has_the_time_to_first_token_of_simulate(tmp_path: Path) 
         # simulate counts the first decode step too where the caches change pools.
         later = simulated.tpot_seconds if scenario is DISAGGREGATED else 0.0
         assert served == pytest.approx(simulated.ttft_seconds - later, rel=0.02)
+
+
+def test_the_mean_of_lengths_that_are_cut_is_said_to_be_from_before_the_cut(tmp_path: Path) -> None:
+    flags = ("--prompts", "50", "--output-tokens", "4")
+    cut = figures(tmp_path, COLOCATED, *flags, "--input-tokens", "2048:0.9:2100")["load"]
+    assert "2048 input tokens on average before the cut at 2100" in cut["source"]
+    assert cut["inputTokensMean"] < 2000
+    assert "before the cut" not in figures(tmp_path, COLOCATED, *flags, "--input-tokens", "128:0.9")["load"]["source"]
+
+
+def test_a_scenarios_clients_that_never_all_ask_are_said(tmp_path: Path) -> None:
+    many = changed(COLOCATED, inference__load={"concurrency": 4000}, inference__outputTokens=4)
+    assert any(
+        "1,000 requests" in note and "fewer than the 4,000 clients" in note for note in figures(tmp_path, many)["notes"]
+    )

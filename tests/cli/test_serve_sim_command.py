@@ -181,7 +181,9 @@ def test_the_start_of_a_public_trace_is_served(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--rate", "0"], "--rate: 0; give requests per second above 0"),
+        (["--rate", "0"], "--rate: 0; give 0.000001 requests per second or more"),
+        (["--rate", "1e-300"], "--rate: 1e-300; give 0.000001 requests per second or more"),
+        (["--input-tokens", "2048:0.9:100"], "--input-tokens: a mean of 2048 tokens is above the most, 100"),
         (["--rate", "nan"], "--rate: nan"),
         (["--rate", "2", "--burst", "-1"], "--burst: -1"),
         (["--burst", "2"], "--burst: is about requests that arrive at a rate; give --rate too"),

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from click.testing import CliRunner
 
@@ -106,3 +107,22 @@ def test_the_command_of_the_pods_makes_the_table(tmp_path: Path) -> None:
         rows = list(csv.DictReader(lines))
     assert [row["inference.inputTokens"] for row in rows] == ["1024", "2048", "4096"]
     assert all(float(row["tokensPerSecond"]) > 0 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--claim", "results"], "--claim: is about the Job; give --manifest too"),
+        (["--name", "sweep"], "--name: is about the Job"),
+        (["--shards", "4"], "--shards: is about the Job"),
+        (["--manifest", "--claim", "results", "-o", "../decode.csv"], "--output: '../decode.csv': the pods write into"),
+    ],
+)
+def test_flags_of_the_job_are_given_with_it_and_the_table_is_in_the_claim(
+    tmp_path: Path, flags: list[str], said: str
+) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("base: {}\ngrid: {}\n", encoding="utf-8")
+    result = CliRunner().invoke(cli, ["sweep", "-f", str(file), "-o", "decode.csv", *flags])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
