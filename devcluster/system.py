@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +53,7 @@ _TOOLS: Final = {
     "gcc": "gcc",
 }
 _STATIC_LIBC: Final = "libc6-dev"
+_LOCK_SECONDS: Final = 300
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 
 PRIVATE_FOLDERS: Final = {"kubelet": "/var/lib/kubelet", "cni": "/var/lib/cni", "containers-log": "/var/log/containers"}
@@ -91,10 +92,15 @@ def ensure_packages(api_only: bool = False, root: Path = Path("/")) -> None:
         raise MissingPackagesError(f"missing here (names as in Debian 12): {names}; install them and try again")
     if os.geteuid() != 0:
         raise MissingPackagesError(f"missing: {names}; install them as root: apt-get install {names}")
+    with locked(root / "run/lock/supernode-packages"):  # two that prepare at once: the second finds what it wants
+        _install_all(_missing_packages(api_only, root), api_only, root)
+
+
+def _install_all(missing: Sequence[str], api_only: bool, root: Path) -> None:
     path = os.pathsep.join((os.environ.get("PATH", ""), *SYSTEM_PATH))  # dpkg calls what is in /sbin
     env = {**os.environ, "PATH": path, "DEBIAN_FRONTEND": "noninteractive"}
     try:
-        if not any((root / "var/lib/apt/lists").glob("*Packages*")):
+        if missing and not any((root / "var/lib/apt/lists").glob("*Packages*")):
             progress.say("reading the package lists")
             run("apt-get", "update", "-qq", env=env)
         for index, package in enumerate(missing, 1):
@@ -106,7 +112,9 @@ def ensure_packages(api_only: bool = False, root: Path = Path("/")) -> None:
 
 
 def _install(package: str, env: Mapping[str, str]) -> None:
-    argv = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", package)
+    # Something else on the machine may be installing too: that is waited for.
+    wait = ("-o", f"DPkg::Lock::Timeout={_LOCK_SECONDS}")
+    argv = ("apt-get", "install", "-y", "-qq", *wait, "--no-install-recommends", package)
     try:
         run(*argv, env=env)
     except DevclusterError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ TOOLS = {
 APT_GET = """#!/bin/sh
 # A package manager: notes how it is called, does what the files beside it say, and puts the program where it belongs.
 cd {root}
+mkdir busy 2> /dev/null || {{ echo "E: Could not get lock"; exit 100; }}
+trap 'rmdir busy' EXIT
 echo "$DEBIAN_FRONTEND $*" >> calls
 if [ "$1" = update ]; then
     [ -e offline ] && {{ echo "E: Temporary failure resolving the mirror"; exit 100; }}
@@ -27,6 +30,7 @@ if [ "$1" = update ]; then
     exit 0
 fi
 for package; do :; done
+[ -e slow ] && sleep 0.3
 [ -e stale ] && {{ echo "E: Failed to fetch $package: 404 Not Found"; exit 100; }}
 [ -e "refused-$package" ] && {{ echo "E: Unable to locate package $package"; exit 100; }}
 if [ "$package" = libc6-dev ]; then : > usr/lib/x86_64-linux-gnu/libc.a; exit 0; fi
@@ -70,7 +74,7 @@ class ScriptedMachine:
         return file.read_text().splitlines() if file.exists() else []
 
 
-INSTALL = "noninteractive install -y -qq --no-install-recommends"
+INSTALL = "noninteractive install -y -qq -o DPkg::Lock::Timeout=300 --no-install-recommends"
 UPDATE = "noninteractive update -qq"
 
 
@@ -105,6 +109,15 @@ def test_what_is_missing_is_named_and_installed_once(
     ]
     ensure_packages(root=machine.root)
     assert len(machine.calls) == 3
+
+
+def test_two_that_prepare_at_once_install_once(machine: ScriptedMachine) -> None:
+    machine.lacks("nft", "runc")
+    machine.says("slow")
+    with ThreadPoolExecutor(2) as both:
+        for done in [both.submit(ensure_packages, root=machine.root) for _ in range(2)]:
+            done.result()
+    assert machine.calls == [f"{INSTALL} {package}" for package in ("nftables", "runc")]
 
 
 def test_an_api_server_alone_needs_openssl_only(machine: ScriptedMachine) -> None:
