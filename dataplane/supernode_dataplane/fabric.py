@@ -53,6 +53,8 @@ class Fabric:
     """Shape (servers, planes)."""
     uplinks_broken: bool
     """Whether any uplink is broken by itself, not merely with its L1 chip."""
+    short: BoolArray
+    """Shape (servers,): which lack uplinks of an L1 chip that works."""
 
     @property
     def common(self) -> FloatArray | None:
@@ -91,7 +93,8 @@ def build_fabric(profile: Profile, servers: Iterable[ServerInput]) -> Fabric:
                 l1[entry.server, plane] = False
                 ports[entry.server, :, plane] = False
                 uplinks[entry.server, plane] = False
-    return Fabric(profile, healthy.reshape(-1), ports.reshape(-1, planes), uplinks, l1, uplinks_broken)
+    short = np.logical_or.reduce(~uplinks & l1[:, :, None], axis=(1, 2))
+    return Fabric(profile, healthy.reshape(-1), ports.reshape(-1, planes), uplinks, l1, uplinks_broken, short)
 
 
 def _common(uplinks: BoolArray) -> FloatArray:
@@ -108,9 +111,8 @@ def servers_short(fabric: Fabric, dies: IntArray) -> list[int]:
     """Return the servers of these dies that lack uplinks of an L1 chip that works, ascending."""
     if not fabric.uplinks_broken:
         return []
-    servers = np.flatnonzero(np.bincount(dies // fabric.profile.dies_per_server))
-    lacking = ~fabric.uplinks[servers] & fabric.l1[servers, :, None]
-    found: list[int] = servers[np.logical_or.reduce(lacking, axis=(1, 2))].tolist()
+    used = np.bincount(dies // fabric.profile.dies_per_server, minlength=fabric.profile.servers) > 0
+    found: list[int] = np.flatnonzero(used & fabric.short).tolist()
     return found
 
 

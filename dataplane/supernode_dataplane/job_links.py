@@ -40,10 +40,7 @@ class JobLinks:
 
     def apart(self) -> JobLinks:
         """Return the same on the first servers of the machine: what an exchange costs does not depend on which."""
-        per = self.profile.dies_per_server
-        dies = np.frombuffer(self.dies, dtype=np.int64)
-        place = np.cumsum(np.bincount(dies // per) > 0, dtype=np.int64) - 1
-        return replace(self, dies=(place[dies // per] * per + dies % per).tobytes())
+        return replace(self, dies=_on_first_servers(self.dies, self.profile.dies_per_server))
 
     def view(self) -> LinkView:
         """Return them as arrays over the machine; what says nothing of this job's dies and servers is filled up."""
@@ -99,6 +96,13 @@ def costs_of_job(links: JobLinks, shape: tuple[int, int, int], groups: Groups) -
     workloads that are alike in all but their servers once together.
     """
     return _costs(links.apart(), shape, groups)
+
+
+@lru_cache(maxsize=128)
+def _on_first_servers(job: bytes, per_server: int) -> bytes:
+    dies = np.frombuffer(job, dtype=np.int64)
+    place = np.cumsum(np.bincount(dies // per_server) > 0, dtype=np.int64) - 1
+    return (place[dies // per_server] * per_server + dies % per_server).tobytes()
 
 
 @lru_cache(maxsize=32)

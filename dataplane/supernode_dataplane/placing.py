@@ -119,11 +119,13 @@ def _free_dies(profile: Profile, parts: Sequence[PartInput], taken: BoolArray) -
     servers = np.array([part.server for part in parts], dtype=np.int64)
     dies = np.array([die for part in parts for die in part.dies], dtype=np.int64)
     dies += servers[of_part] * profile.dies_per_server
-    first = np.zeros(dies.size, dtype=np.bool_)
-    first[np.unique(dies, return_index=True)[1]] = True
-    free = first & ~taken[dies]
+    free = ~taken[dies]
     taken[dies] = True
-    return dies[free], of_part[free]
+    if np.bincount(dies, minlength=1).max() > 1:  # a die that two ranks name is the first one's
+        first = np.zeros(dies.size, dtype=np.bool_)
+        first[np.unique(dies, return_index=True)[1]] = True
+        free &= first
+    return (dies, of_part) if free.all() else (dies[free], of_part[free])
 
 
 def _held_links(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from supernode_dataplane.link_costs import LinkCosts, groups_of
 from supernode_dataplane.machine import TrainingSpec
 from supernode_dataplane.numeric import Number
 from supernode_dataplane.placing import Placed, names
+from supernode_dataplane.profile import Profile
 from supernode_dataplane.runs import DieLoads, Run, Stall, place_of, stall_of_links
 from supernode_dataplane.training import EXCHANGES_PER_PASS, Plan, Step, training_step
 
@@ -90,16 +92,16 @@ def run_training(fabric: Fabric, placed: Placed, plan: Plan, free: FloatArray | 
     """Return the pace of a placed training run; ``free`` (servers, planes) is the uplinks' share that others leave."""
     profile, dies = fabric.profile, placed.dies.size
     found = placed_training(fabric, placed, plan.spec, free)
-    step = training_step(profile, plan, found.costs)
+    motion = _motion(profile, plan, found.costs, dies)
+    step = motion.step
     moves = bool(np.isfinite(step.seconds))
     runs = found.alive > 0 and moves
     seconds = found.seconds(step.seconds, plan.data) if runs else float("inf")
     tokens = plan.spec.global_batch_size * plan.spec.sequence_length
-    load, outside = _traffic(profile.planes, plan, found.costs, dies)
     scale = (found.working / step.seconds)[:, None] if runs else np.zeros((dies, 1))
     uplinks = np.zeros((profile.servers, profile.planes))
-    np.add.at(uplinks, placed.dies // profile.dies_per_server, outside * scale)
-    traffic = load * scale
+    np.add.at(uplinks, placed.dies // profile.dies_per_server, motion.outside * scale)
+    traffic = motion.ports * scale
     lost = plan.data - found.alive
     return TrainingRun(
         plan=plan,
@@ -113,10 +115,30 @@ def run_training(fabric: Fabric, placed: Placed, plan: Plan, free: FloatArray | 
         port_rx_bytes_per_second=traffic,
         uplink_tx_bytes_per_second=uplinks,
         uplink_rx_bytes_per_second=uplinks,
-        loads=_loads(plan, step, dies) if runs else None,
+        loads=motion.loads if runs else None,
         stall=_stall(fabric, placed, found.up, found.alive, moves),
         notes=_notes(fabric, placed, found.costs, plan, up=found.up, lost=lost),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Motion:
+    """What every die of a run does in a step, whether or not its replica is whole."""
+
+    step: Step
+    ports: FloatArray
+    """Bytes per step, (dies of the job, planes)."""
+    outside: FloatArray
+    """Of these, what leaves the server."""
+    loads: DieLoads
+
+
+@lru_cache(maxsize=32)
+def _motion(profile: Profile, plan: Plan, costs: LinkCosts, dies: int) -> _Motion:
+    """Return it for a plan on its links. Both are kept where they are made, so workloads that are alike share it."""
+    step = training_step(profile, plan, costs)
+    ports, outside = _traffic(profile.planes, plan, costs, dies)
+    return _Motion(step, ports, outside, _loads(plan, step, dies))
 
 
 def _loads(plan: Plan, step: Step, dies: int) -> DieLoads:
