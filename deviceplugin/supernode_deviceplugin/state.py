@@ -16,7 +16,6 @@ from supernode_api.conditions import Reason
 from supernode_deviceplugin.domain.allocations import (
     Devices,
     Holder,
-    allocations_of,
     group_devices,
     held_ids,
     holders_in_status,
@@ -34,6 +33,7 @@ from supernode_deviceplugin.domain.devices import (
 from supernode_deviceplugin.domain.environment import build_environment
 from supernode_deviceplugin.domain.grants import Grants
 from supernode_deviceplugin.domain.health import unhealthy_dies, unhealthy_links
+from supernode_deviceplugin.domain.holdings import Holdings
 from supernode_deviceplugin.domain.preferred import prefer_dies, prefer_links
 from supernode_deviceplugin.domain.reports import (
     Report,
@@ -63,10 +63,10 @@ class NodeState:
         self.servers: dict[str, Server] = {}
         self.invalid: dict[str, str] = {}
         self.inventory = Inventory()
-        self.holders: tuple[Holder, ...] = ()
+        self.holdings = Holdings(self.inventory)
         self.pod_resources_error = ""
         self.grants = Grants()
-        self._allocations: dict[str, list[dict[str, str]]] = {}
+        self._allocations = self.holdings.allocations()
         self._withdrawn: set[str] = set()
         self._unhealthy: dict[str, frozenset[str]] = {}
         self._shapes: tuple[object, ...] = ()
@@ -153,10 +153,18 @@ class NodeState:
             old = merged.get(holder.key)
             pairs = [*holder.pairs(), *(old.pairs() if old else ())]
             merged[holder.key] = holder._replace(devices=group_devices(pairs))
-        self.holders = tuple(sorted(merged.values(), key=lambda h: h.key))
-        self._allocations = allocations_of(self.inventory, self.holders)
+        self._hold(sorted(merged.values(), key=lambda h: h.key))
 
     # who holds what
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        """Containers that hold devices, as far as is known."""
+        return self.holdings.holders
+
+    def _hold(self, holders: Iterable[Holder]) -> None:
+        self.holdings = Holdings(self.inventory, holders, self.holdings)
+        self._allocations = self.holdings.allocations()
 
     def set_holders(self, listed: Iterable[Holder], *, settled: bool) -> set[str]:
         """Take over an answer of PodResources; return the ComputeNodes whose allocations it changes."""
@@ -175,8 +183,7 @@ class NodeState:
         if holders == self.holders:
             return set()
         before = self._allocations
-        self.holders = holders
-        self._allocations = allocations_of(self.inventory, holders)
+        self._hold(holders)
         return {name for name, allocations in self._allocations.items() if allocations != before.get(name)}
 
     def _ours(self, holder: Holder) -> Devices:
@@ -190,7 +197,8 @@ class NodeState:
         return tuple(result)
 
     def _held(self, now: float) -> frozenset[str]:
-        return held_ids(self.holders) | self.grants.pending(now)
+        pending = self.grants.pending(now)
+        return self.holdings.ids | pending if pending else self.holdings.ids
 
     # the kubelet's questions
 
@@ -244,18 +252,13 @@ class NodeState:
             if die.id not in held and die.id not in self._unhealthy[resource]
         ]
 
-    def _missing_links(self, now: float) -> dict[int, int]:
-        """Server -> links of dies that nobody holds which are broken or held all the same."""
-        held = self._held(now)
-        found = [devices[i] for devices in self.inventory.devices.values() for i in held if i in devices]
-        taken_dies = {device.die for device in found if device.plane == DIE}
-        missing: dict[int, int] = {}
-        for resource, devices in self.inventory.devices.items():
-            for device_id in held | self._unhealthy[resource]:
-                device = devices.get(device_id)
-                if device is not None and device.plane != DIE and device.die not in taken_dies:
-                    missing[device.server] = missing.get(device.server, 0) + 1
-        return missing
+    def _missing_links(self, now: float) -> Mapping[int, int]:
+        pending = self.grants.pending(now)
+        granted = [devices[i] for devices in self.inventory.devices.values() for i in pending if i in devices]
+        unhealthy = [
+            devices[i] for r, devices in self.inventory.devices.items() for i in self._unhealthy[r] if i in devices
+        ]
+        return self.holdings.missing_links(granted, unhealthy)
 
     # handing over
 

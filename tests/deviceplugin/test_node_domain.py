@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from supernode_api.compute_node import ComputeNode, ComputeNodeStatus
 from supernode_api.conditions import Reason
 from supernode_api.faults import FaultLevel
-from supernode_deviceplugin.domain.allocations import Holder, Settling, allocations_of, group_devices, settle
+from supernode_deviceplugin.domain.allocations import Holder, Settling, group_devices, settle
 from supernode_deviceplugin.domain.devices import InvalidComputeNodeError, build_inventory, parse_server
 from supernode_deviceplugin.domain.grants import PENDING_SECONDS, Grants
 from supernode_deviceplugin.domain.health import unhealthy_dies, unhealthy_links
+from supernode_deviceplugin.domain.holdings import Holdings
 from supernode_deviceplugin.domain.reports import Report, ResourceReport, build_status, is_released
 from support.memory_nodes import DIES, LINKS, compute_node
 
@@ -177,7 +178,7 @@ def test_a_known_holder_whose_devices_all_went_to_others_is_gone_even_from_a_you
 def test_devices_that_are_not_ours_are_no_allocation():
     inventory = build_inventory([parse_server(compute_node(0))])
     foreign = Holder("d", "a", "c", (("nvidia.com/gpu", ("gpu-0",)),))
-    assert allocations_of(inventory, [foreign]) == {"cm384-00": []}
+    assert Holdings(inventory, [foreign]).allocations() == {"cm384-00": []}
 
 
 def test_an_answer_of_a_young_kubelet_removes_nobody():
@@ -227,7 +228,7 @@ def test_allocations_are_ranges_of_the_server_and_sorted():
     inventory = build_inventory([parse_server(compute_node(i)) for i in range(2)])
     pairs = [(DIES, f"Ascend910-{n}") for n in (0, 1, 2, 17)] + [(LINKS, f"bus-1-{p}") for p in range(7)]
     holders = [Holder("d", "z", "c", group_devices(pairs)), Holder("d", "a", "c", ((DIES, ("Ascend910-5",)),))]
-    got = allocations_of(inventory, holders)
+    got = Holdings(inventory, holders).allocations()
     assert [(a["pod"], a["dies"], a["links"]) for a in got["cm384-00"]] == [("a", "5", ""), ("z", "0-2", "7-13")]
     assert [(a["pod"], a["dies"], a["links"]) for a in got["cm384-01"]] == [("z", "1", "")]
 

@@ -18,7 +18,7 @@ __all__ = [
     "Devices",
     "Holder",
     "Settling",
-    "allocations_of",
+    "allocation_parts",
     "group_devices",
     "held_ids",
     "holders_in_status",
@@ -115,32 +115,31 @@ def held_ids(holders: Iterable[Holder]) -> frozenset[str]:
     return frozenset(device_id for holder in holders for _, device_id in holder.pairs())
 
 
-def allocations_of(inventory: Inventory, holders: Iterable[Holder]) -> dict[str, list[dict[str, str]]]:
-    """ComputeNode name -> status.allocations, sorted; devices of nobody's are left out."""
-    result: dict[str, list[dict[str, str]]] = {server.name: [] for server in inventory.servers}
-    for holder in sorted(holders, key=lambda h: h.key):
-        dies: dict[int, set[int]] = {}
-        links: dict[int, set[int]] = {}
-        for resource, device_id in holder.pairs():
-            device = inventory.devices.get(resource, {}).get(device_id)
-            if device is None:
-                continue
-            if device.plane == DIE:
-                dies.setdefault(device.server, set()).add(device.phy)
-            else:
-                planes = inventory.servers[device.server].planes
-                links.setdefault(device.server, set()).add(device.phy * planes + device.plane)
-        for position in sorted({*dies, *links}):
-            result[inventory.servers[position].name].append(
-                {
-                    "namespace": holder.namespace,
-                    "pod": holder.pod,
-                    "container": holder.container,
-                    "dies": format_ranges(dies.get(position, ())),
-                    "links": format_ranges(links.get(position, ())),
-                }
-            )
-    return result
+def allocation_parts(inventory: Inventory, holder: Holder) -> list[tuple[str, dict[str, str]]]:
+    """Return the entry of status.allocations that each ComputeNode has for a holder, by the name of the ComputeNode."""
+    dies: dict[int, set[int]] = {}
+    links: dict[int, set[int]] = {}
+    for resource, device_id in holder.pairs():
+        device = inventory.devices.get(resource, {}).get(device_id)
+        if device is None:
+            continue
+        if device.plane == DIE:
+            dies.setdefault(device.server, set()).add(device.phy)
+        else:
+            planes = inventory.servers[device.server].planes
+            links.setdefault(device.server, set()).add(device.phy * planes + device.plane)
+    named = {"namespace": holder.namespace, "pod": holder.pod, "container": holder.container}
+    return [
+        (
+            inventory.servers[position].name,
+            {
+                **named,
+                "dies": format_ranges(dies.get(position, ())),
+                "links": format_ranges(links.get(position, ())),
+            },
+        )
+        for position in sorted({*dies, *links})
+    ]
 
 
 def holders_in_status(server: Server, status: Mapping[str, Any]) -> list[Holder]:
