@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from supernode_cli.evaluation import Evaluation, ScenarioError, parse_scenario
 from supernode_cli.plan_scenario import training_section
@@ -31,6 +31,7 @@ __all__ = ["FittedDeployment", "fit_training", "fitted_inference", "inference_wo
 
 _TRIED: Final = 8
 """Layouts that are computed as a whole deployment; the planner ranks them by one phase."""
+_PHASES: Final[dict[str, Literal["prefill", "colocated"]]] = {"Prefill": "prefill", "Colocated": "colocated"}
 Document = dict[str, Any]
 
 
@@ -101,7 +102,7 @@ def _deployments(plan: DeploymentPlan, profile: Profile, dies: int) -> Iterator[
     """Yield layouts to try, the most promising first: for the load as given, and if there is none for the best."""
     wanted = (plan.concurrency or 0) * profile.dies_per_package / dies or None
     goal = InferenceGoal(
-        phase="prefill" if plan.mode == "Prefill" else "decode",
+        phase=_PHASES.get(plan.mode, "decode"),
         input_tokens=plan.input_tokens,
         output_tokens=plan.output_tokens,
         speculation=plan.speculation,

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["plan"]
 
-_PHASES = ("decode", "prefill", "disaggregated", "training")
-_DECODING, _SERVING = ("decode", "disaggregated"), ("decode", "prefill", "disaggregated")
+_PHASES = ("decode", "prefill", "colocated", "disaggregated", "training")
+_DECODING = ("decode", "colocated", "disaggregated")
+_READING = ("prefill", "colocated", "disaggregated")
+_SERVING = ("decode", *_READING)
 _ONLY = (
     ("tpot_ms", _DECODING),
-    ("ttft_ms", ("prefill", "disaggregated")),
+    ("ttft_ms", _READING),
     ("batch", _SERVING),
     ("memory_fraction", _SERVING),
     ("weights", _SERVING),

@@ -210,7 +210,7 @@ def _file_goal(phase: str, wanted: dict[str, Any], given: set[str], plan: Deploy
 def _goal(phase: str, wanted: dict[str, Any], precision: Precision, input_tokens: int) -> InferenceGoal:
     fraction = {} if wanted["memory_fraction"] is None else {"memory_fraction": wanted["memory_fraction"]}
     return InferenceGoal(
-        phase="prefill" if phase == "prefill" else "decode",
+        phase="prefill" if phase == "prefill" else "colocated" if phase == "colocated" else "decode",
         input_tokens=input_tokens,
         output_tokens=wanted["output_tokens"],
         tpot_seconds=(wanted["tpot_ms"] or float("inf")) / 1e3,

@@ -161,9 +161,8 @@ def _layout(deployment: Deployment, cards: int, request: PlanRequest) -> dict[st
         "batchPerCard": round(batch * float(found.pool.groups) / float(found.pool.cards), 3),
         **_rate(float(rates.tokens_per_second), cards),
         "expectedErrorPercent": _error(deployment, request.healthy),
-        "tpotMilliseconds" if decodes else "ttftMilliseconds": round(
-            float(rates.tpot_seconds if decodes else rates.ttft_seconds) * 1e3, 3
-        ),
+        **({"tpotMilliseconds": round(float(rates.tpot_seconds) * 1e3, 3)} if decodes else {}),
+        **({"ttftMilliseconds": round(float(rates.ttft_seconds) * 1e3, 3)} if request.phase != "decode" else {}),
         "hbmGibibytesPerDie": _hbm(request.profile, float(rates.fullest.used_bytes)),
     }
 

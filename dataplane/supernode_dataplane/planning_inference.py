@@ -16,7 +16,7 @@ array. Within the limits the objective chooses:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from supernode_dataplane.architecture import Architecture
 from supernode_dataplane.capacity import MEMORY_FRACTION, capacity_of, explain_memory
-from supernode_dataplane.decode import decode_step
 from supernode_dataplane.deployment import Experts, Pool, Precision, Speculation
 from supernode_dataplane.deployment_plan import Deployment, DeploymentPlan, RolePool
 from supernode_dataplane.figures import counted
 from supernode_dataplane.hardware import Hardware
+from supernode_dataplane.inference import InferencePoint, InferenceSpec, Mode, inference_point
 from supernode_dataplane.prefill import prefill_step
 from supernode_dataplane.stacks import Stack
 
@@ -56,18 +56,19 @@ _EVERY: Final = 512
 _QUARTERS: Final = (1.0, 1.25, 1.5, 1.75)
 _BETWEEN: Final = 128
 """Batches that are computed between two neighbours of the best."""
+_MODES: Final[Mapping[str, Mode]] = {"decode": "Decode", "prefill": "Prefill", "colocated": "Colocated"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceGoal:
     """What is wanted: the phase, lengths, limits and the objective."""
 
-    phase: Literal["decode", "prefill"]
+    phase: Literal["decode", "prefill", "colocated"]
     input_tokens: int
     output_tokens: int = 1
     tpot_seconds: float = math.inf
     ttft_seconds: float = math.inf
-    """Of a prompt in an idle pool; for prefill."""
+    """Of a prompt in an idle pool; for whoever reads prompts."""
     speculation: Speculation = field(default_factory=Speculation)
     """Whoever reads prompts for a pool that drafts has the weights of the draft layers too."""
     precision: Precision = field(default_factory=Precision)
@@ -92,7 +93,7 @@ class InferenceLayout:
     tokens_per_second: float
     """Of an instance."""
     seconds: float
-    """TPOT, or TTFT of a prompt in an idle pool."""
+    """TPOT; of prefill, TTFT of a prompt in an idle pool."""
 
     @property
     def total(self) -> float:
@@ -121,7 +122,7 @@ def plan_inference(
     found: list[InferenceLayout] = []
     rejected: list[Rejected] = []
     for pool in _lattice(architecture, hardware, stack, dies, goal):
-        outcome = _decode(pool, dies, goal) if goal.phase == "decode" else _prefill(pool, dies, goal)
+        outcome = _prefill(pool, dies, goal) if goal.phase == "prefill" else _decode(pool, dies, goal)
         if isinstance(outcome, Rejected):
             rejected.append(outcome)
         else:
@@ -138,12 +139,12 @@ def running_sequences(layout: InferenceLayout, instances: int) -> int:
 def layout_deployment(layout: InferenceLayout, goal: InferenceGoal) -> Deployment:
     """Return a layout as a deployment of its phase alone, at its batch."""
     pool = layout.pool
-    decodes = goal.phase == "decode"
+    decodes = goal.phase != "prefill"
     running = running_sequences(layout, layout.instances)
     plan = DeploymentPlan(
         model=pool.architecture,
         stack=pool.stack.name,
-        mode="Decode" if decodes else "Prefill",
+        mode=_MODES[goal.phase],
         input_tokens=goal.input_tokens,
         output_tokens=goal.output_tokens if decodes else 1,
         precision=goal.precision,
@@ -152,7 +153,7 @@ def layout_deployment(layout: InferenceLayout, goal: InferenceGoal) -> Deploymen
         speculation=goal.speculation,
         memory_fraction=goal.memory_fraction,
     )
-    found = RolePool(goal.phase, pool, layout.instances, pool.hardware.dies_per_card)
+    found = RolePool("decode" if decodes else "prefill", pool, layout.instances, pool.hardware.dies_per_card)
     return Deployment(plan, None if decodes else found, found if decodes else None)
 
 
@@ -214,18 +215,23 @@ def _splits_heads(architecture: Architecture, tensor: int) -> bool:
 
 def _decode(pool: Pool, dies: int, goal: InferenceGoal) -> InferenceLayout | Rejected:
     length = goal.input_tokens + goal.output_tokens
-    capacity = capacity_of(pool, float(length), memory_fraction=goal.memory_fraction)
+    prompt = float(goal.input_tokens) if goal.phase == "colocated" else 0.0
+    capacity = capacity_of(pool, float(length), tokens_in_flight=prompt, memory_fraction=goal.memory_fraction)
     most = min(float(capacity.sequences), MOST_SEQUENCES / (float(pool.groups) * (dies // int(pool.dies))))
     batches = _batches(pool, goal, most)
     # Some tensor group has a whole sequence, however few there are.
     if not batches.size or max(1.0, batches[0]) > capacity.sequences:
         return Rejected(pool=pool, reason="memory", message=explain_memory(pool, capacity, _one(batches)))
 
+    point = _point(pool, np.ones(1), goal)
+    if point.ttft_seconds > goal.ttft_seconds:
+        return Rejected(pool=pool, reason="limit", message=_late(float(point.ttft_seconds)))
+
     def tried(given: FloatArray) -> _Tried:
-        seconds = decode_step(pool, np.maximum(given, 1.0), goal.input_tokens + goal.output_tokens / 2.0).seconds
-        tpot = np.asarray(seconds / pool.speculation.tokens)
-        rate = np.where(tpot <= goal.tpot_seconds, given * float(pool.groups) / tpot, 0.0)
-        return _Tried(given, tpot, rate)
+        whole = np.maximum(given, 1.0)  # some groups have none where there is less than one for each
+        point = _point(pool, whole, goal)
+        rate = np.where(point.tpot_seconds <= goal.tpot_seconds, point.tokens_per_second * given / whole, 0.0)
+        return _Tried(given, np.asarray(point.tpot_seconds), rate)
 
     first = tried(batches)
     if not first.rate.any():
@@ -234,6 +240,24 @@ def _decode(pool: Pool, dies: int, goal: InferenceGoal) -> InferenceLayout | Rej
         return Rejected(pool=pool, reason="limit", message=message)
     batch, seconds, rate = _best_batch(first, tried, goal.objective)
     return _placed(pool, dies, goal, batch=batch, rate=rate, seconds=seconds)
+
+
+def _point(pool: Pool, sequences: FloatArray, goal: InferenceGoal) -> InferencePoint:
+    """Return what an instance makes of so many sequences on each tensor group, which its caches hold."""
+    return inference_point(
+        InferenceSpec(
+            mode=_MODES[goal.phase],
+            input_tokens=1.0 * goal.input_tokens,
+            output_tokens=1.0 * goal.output_tokens,
+            decode=pool,
+            sequences=sequences,
+            memory_fraction=goal.memory_fraction,
+        )
+    )
+
+
+def _late(ttft_seconds: float) -> str:
+    return f"TTFT of a prompt in an idle pool is {ttft_seconds * 1e3:.0f} ms"
 
 
 def _prefill(pool: Pool, dies: int, goal: InferenceGoal) -> InferenceLayout | Rejected:
@@ -250,8 +274,7 @@ def _prefill(pool: Pool, dies: int, goal: InferenceGoal) -> InferenceLayout | Re
         return Rejected(pool=pool, reason="memory", message=explain_memory(pool, held, first))
     alone = float(prefill_step(pool, tokens, tokens / 2, 1.0, filled=1.0 / pool.groups).seconds)
     if alone > goal.ttft_seconds:
-        message = f"TTFT of a prompt in an idle pool is {alone * 1e3:.0f} ms"
-        return Rejected(pool=pool, reason="limit", message=message)
+        return Rejected(pool=pool, reason="limit", message=_late(alone))
 
     def tried(given: FloatArray) -> _Tried:
         seconds = np.asarray(prefill_step(pool, tokens * given, tokens / 2, given).seconds)

@@ -46,6 +46,7 @@ R1 = ("--model", "deepseek-r1", "--cards", "64", "--tpot-ms", "50")
         ("decode", *SMALL),
         ("decode", *R1, "--drafts", "1", "--accepted", "0.7", "--memory-fraction", "0.8"),
         ("prefill", *R1[:-2]),
+        ("colocated", *SMALL, "--output-tokens", "1024"),
         ("disaggregated", *R1, "--output-tokens", "1024"),
         ("training", "--model", "llama-3.1-8b", "--cards", "16", "--global-batch-size", "96"),
         ("training", "--model", "deepseek-v3"),
@@ -94,6 +95,26 @@ def test_the_least_latency_is_below_that_of_the_most_throughput() -> None:
     assert fast[0]["tokensPerSecondPerCard"] < wide["tokensPerSecondPerCard"]
     times = [row["tpotMilliseconds"] for row in fast]
     assert times == sorted(times)
+
+
+def test_one_pool_for_both_phases_keeps_both_limits() -> None:
+    free = plan("colocated", *SMALL)["layouts"]
+    tpot, ttft = free[0]["tpotMilliseconds"] / 2, max(row["ttftMilliseconds"] for row in free) * 0.9
+    both = plan("colocated", *SMALL, "--tpot-ms", str(tpot), "--ttft-ms", str(ttft))
+    assert all(row["tpotMilliseconds"] <= tpot and row["ttftMilliseconds"] <= ttft for row in both["layouts"])
+    assert both["layouts"][0]["tokensPerSecond"] < free[0]["tokensPerSecond"]
+    assert any("TTFT" in entry["why"] for entry in both["rejected"] if entry["reason"] == "limit")
+    alone = {row["layout"]: row for row in plan("decode", *SMALL)["layouts"]}
+    assert all(row["tokensPerSecond"] < alone[row["layout"]]["tokensPerSecond"] for row in free), "prompts cost time"
+
+
+def test_a_colocated_batch_leaves_room_for_the_prompt_that_is_read() -> None:
+    model = ("--model", "qwen3-32b", "--cards", "1", "--input", "32768", "--output-tokens", "64")
+    (both,) = [row for row in plan("colocated", *model)["layouts"] if row["layout"].startswith("2 dies")]
+    (alone,) = [row for row in plan("decode", *model)["layouts"] if row["layout"].startswith("2 dies")]
+    assert both["batchPerCard"] < alone["batchPerCard"]
+    over = CliRunner().invoke(cli, ["plan", "colocated", *model, "--batch", str(alone["batchPerCard"] + 1)])
+    assert over.exit_code == 2
 
 
 def test_a_given_batch_is_kept() -> None:
