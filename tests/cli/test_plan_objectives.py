@@ -113,6 +113,8 @@ def test_a_colocated_batch_leaves_room_for_the_prompt_that_is_read() -> None:
     (both,) = [row for row in plan("colocated", *model)["layouts"] if row["layout"].startswith("2 dies")]
     (alone,) = [row for row in plan("decode", *model)["layouts"] if row["layout"].startswith("2 dies")]
     assert both["batchPerCard"] < alone["batchPerCard"]
+    asked = scenario("colocated", *model)["inference"]["load"]["concurrency"]
+    assert asked == plan("colocated", *model)["layouts"][0]["batchPerCard"], "no more than its caches hold"
     over = CliRunner().invoke(cli, ["plan", "colocated", *model, "--batch", str(alone["batchPerCard"] + 1)])
     assert over.exit_code == 2
 
