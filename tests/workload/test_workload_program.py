@@ -236,6 +236,20 @@ def test_waiting_is_said_with_its_reason_once(source: tuple[Source, str], progra
     assert len([line for line in program.lines if "waiting" in line]) == 1
 
 
+def test_rank_zero_looks_at_once_and_the_others_when_all_have_started(
+    source: tuple[Source, str], programs: list[Program]
+) -> None:
+    state, url = source
+    others = [Program(url, JOB_COMPLETION_INDEX=str(n), SUPERNODE_WORKLOAD_POLL_SCALE="100") for n in (1, 47)]
+    programs.extend(others)
+    for program in others:
+        program.wait_for("rank")
+    assert state.asked == 0
+    programs.append(first := Program(url, JOB_COMPLETION_INDEX="0", SUPERNODE_WORKLOAD_POLL_SCALE="100"))
+    first.wait_for("iteration .* rank 0")
+    assert state.asked == 1
+
+
 def test_other_ranks_print_less(source: tuple[Source, str], programs: list[Program]) -> None:
     state, url = source
     programs.append(program := Program(url, JOB_COMPLETION_INDEX="7"))
@@ -281,6 +295,7 @@ def test_it_imports_nothing_of_ours_and_nothing_slow() -> None:
     assert done.returncode == 0, done.stderr
     names = set(done.stdout.split())
     assert not names & {"typing", "http.client", "urllib.request", "email", "ssl", "random", "asyncio", "numpy"}
+    assert not names & {"json", "socket", "re"}, "these are for the first look, which is none of the start"
     assert not {name for name in names if name.startswith(("supernode_api", "supernode_dataplane"))}
 
 

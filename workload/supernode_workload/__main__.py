@@ -12,7 +12,6 @@ import sys
 import time
 
 from supernode_workload.lines import banner, completed_line, progress_line, waiting_line
-from supernode_workload.source import Unavailable, read_view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ _TIMEOUT_SECONDS = 5.0
 _RANK_ZERO_ALWAYS = 1
 _OTHERS_EVERY = 12
 """Ranks beyond 0 print every twelfth of their looks: their lines would all be the same."""
+_OTHERS_FIRST_SECONDS = 10.0
+"""Before they look for the first time, and up to as much again: 48 that start at once have better to do."""
 
 
 def main() -> int:
@@ -58,6 +59,10 @@ class _Log:
     def follow(self, url: str) -> int:
         """Look and print until the workload is complete."""
         scale = float(os.environ.get("SUPERNODE_WORKLOAD_POLL_SCALE", "1") or 1)
+        if self.rank:
+            time.sleep(scale * _OTHERS_FIRST_SECONDS * (1.0 + _random()))
+        from supernode_workload.source import Unavailable, read_view  # twice as long to import as all before it
+
         while True:
             try:
                 view = read_view(url, _TIMEOUT_SECONDS)

@@ -31,6 +31,8 @@ __all__ = ["CONTAINER", "build_job", "build_job_scale", "job_belongs", "reject_j
 
 CONTAINER = "worker"
 _FOREVER = 2147483647
+_COMMAND = ("python3", "-S", "-c", "from supernode_workload.__main__ import main; raise SystemExit(main())")
+"""``python3 -m supernode_workload`` in less of its time: 48 start at once, and its package is all that it needs."""
 _MOST_OF_THE_SERVERS = 700
 """Characters of the API server's words: the remedy after them fits into a condition's message."""
 
@@ -114,7 +116,7 @@ def _pod_spec(
                 "name": CONTAINER,
                 "image": settings.image,
                 "imagePullPolicy": settings.image_pull_policy,
-                "command": ["python3", "-m", "supernode_workload"],
+                "command": list(_COMMAND),
                 "env": [{"name": key, "value": value} for key, value in env.items()],
                 "resources": {
                     "requests": {"cpu": "5m", "memory": "16Mi", **devices},
