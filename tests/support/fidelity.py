@@ -7,15 +7,18 @@ words outside of the generated part.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from supernode_dataplane.claims import all_claims, definition_rows
 from supernode_dataplane.suite import RowReport, SuiteReport, validate
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "fidelity.md"
 _SECTION = re.compile(r"(<!-- suite -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def section(report: SuiteReport) -> str:
+def section(report: SuiteReport, defined: Sequence[Mapping[str, Any]]) -> str:
     """Return the generated part in Markdown."""
     all_of = report.informative
     lines = [
@@ -40,6 +43,15 @@ def section(report: SuiteReport) -> str:
     for name, group in report.groups.items():
         figures = f"{group.median:.1f} % | {group.p90:.1f} % | {group.coverage:.0f} % | {group.median_half_width:.1f} %"
         lines.append(f"| {name} | {group.rows} | {figures} |")
+    lines += [
+        "",
+        "Rows by definition, which no statistic counts: published claims, with the reading that is ours "
+        "(`supernode claims` has every reading):",
+        "",
+        "| row | what | by | published | computed | error | gate | |",
+        "|---|---|---|---|---:|---:|---:|---|",
+    ]
+    lines += [_definition(row) for row in defined]
     lines += [
         "",
         f"{len(report.fitted)} constants are fitted on calibration rows; {len(report.measured)} more are calibrated "
@@ -68,7 +80,8 @@ def section(report: SuiteReport) -> str:
 
 def page(text: str, report: SuiteReport) -> str:
     """Return the page with its generated part made anew."""
-    return _SECTION.sub(lambda match: f"{match[1]}{section(report)}{match[2]}", text)
+    defined = definition_rows(all_claims())
+    return _SECTION.sub(lambda match: f"{match[1]}{section(report, defined)}{match[2]}", text)
 
 
 def _variants(report: SuiteReport) -> list[str]:
@@ -108,6 +121,14 @@ def _line(row: RowReport) -> str:
     mark = "passed" if row.passed else "**missed**"
     mark = mark if row.computes else "read back"
     return f"| {name} | {row.text} | {published} | {computed} | {error} | {gate} | {width} | {mark} |"
+
+
+def _definition(row: Mapping[str, Any]) -> str:
+    published = " to ".join(f"{value:g}" for value in row["published"].values())
+    verdict = row["verdict"] if row["verdict"] != "holds" else "passed" if row["passed"] else "**missed**"
+    what = f"{row['text']}, {row['unit']} | {row['readings'][0]['definition']}"
+    figures = f"{published} | {row['ours']:.4g} | {row['errorPercent']:+.1f} % | {row['gate']} %"
+    return f"| {row['id']} | {what} | {figures} | {verdict} |"
 
 
 if __name__ == "__main__":
