@@ -23,6 +23,11 @@ def inference_notes(scenario: Scenario, plan: DeploymentPlan | None, profile: Pr
         for name in ("rate", "trace", "preset")
         if load is not None and getattr(load, name) is not None
     ]
+    if plan.cached_share and plan.cache_bytes_per_second is None:
+        notes.append(
+            "the context cache is loaded at the rate of the links, an upper bound: published gains are far smaller "
+            "(H-P3 and H-P4 of supernode validate); inference.cache.gigabytesPerSecond says what a die gets from it"
+        )
     return (*notes, *format_notes(plan.precision, profile))
 
 

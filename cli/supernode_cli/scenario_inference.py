@@ -273,7 +273,7 @@ class ScenarioCache(ContextCache):
         default=None,
         ge=1e-3,
         le=1e5,
-        description="What a die loads from the context cache; absent: the way to other servers.",
+        description="What a die loads from the context cache; absent: the way to other servers, an upper bound.",
     )
 
 

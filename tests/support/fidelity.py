@@ -52,7 +52,13 @@ def section(report: SuiteReport, defined: Sequence[Mapping[str, Any]]) -> str:
         "|---|---|---|---|---:|---:|---:|---|",
     ]
     lines += [_definition(row) for row in defined]
-    lines += [
+    lines += _constants(report)
+    return "\n".join(lines) + "\n"
+
+
+def _constants(report: SuiteReport) -> list[str]:
+    """Return the constants that were fitted, and those taken from one measurement."""
+    lines = [
         "",
         f"{len(report.fitted)} constants are fitted on calibration rows; {len(report.measured)} more are calibrated "
         "too, each taken as it is from one measurement;",
@@ -75,7 +81,7 @@ def section(report: SuiteReport, defined: Sequence[Mapping[str, Any]]) -> str:
         error = f"{figure.error:.2g}" if figure.error else ""
         value = f"{figure.value:.3g} | {error} | {figure.unit} | {', '.join(figure.rows)} | {figure.source}"
         lines.append(f"| {figure.stack} | `{figure.name}` | {value} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def page(text: str, report: SuiteReport) -> str:
