@@ -8,10 +8,12 @@ MIRROR=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codenam
 [ -n "$MIRROR" ] || { echo "apt on this machine knows no mirror of Debian bookworm" >&2; exit 1; }
 EXCLUDE=
 for folder in doc man locale info lintian; do EXCLUDE="$EXCLUDE --dpkgopt=path-exclude=/usr/share/$folder/*"; done
+# What compileall itself imports is compiled anew too (-f), and not beside it: times are set to 0 here, and modules whose
+# bytecode goes by times would be compiled again in every process of every container.
 # shellcheck disable=SC2086,SC2016 # the options are words; the hooks are expanded by mmdebstrap's shell
 mmdebstrap --quiet --variant=extract --skip=output/dev --aptopt='APT::Install-Recommends "false"' $EXCLUDE \
   --include=python3,python3-minimal,libstdc++6,ca-certificates,dash,bash,coreutils,sed,grep,libc-bin,base-files,tzdata \
-  --extract-hook='chroot "$1" /usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3.11 /usr/lib/python3 || true' \
+  --extract-hook='PYTHONDONTWRITEBYTECODE=1 chroot "$1" /usr/bin/python3 -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3.11 /usr/lib/python3 || true' \
   --extract-hook='ln -s python3 "$1/usr/bin/python"' \
   --extract-hook='printf "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\nnonroot:x:65532:65532:nonroot:/tmp:/bin/false\n" > "$1/etc/passwd"' \
   --extract-hook='printf "root:x:0:\nnogroup:x:65534:\nnonroot:x:65532:\n" > "$1/etc/group"' \

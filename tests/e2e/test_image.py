@@ -1,0 +1,46 @@
+"""What is in the image that the demo and the tests run."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections import Counter
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+import images
+
+ROOT = Path(__file__).resolve().parents[2]
+_UNCHECKED = 1
+
+
+@pytest.mark.e2e
+def test_no_process_compiles_again_what_the_image_has_compiled() -> None:
+    archive, _ = images.application_archive(ROOT)
+    kinds: Counter[int] = Counter()
+    checked = []
+    with tarfile.open(archive) as outer:
+        index = json.load(_member(outer, "index.json"))
+        manifest = json.load(_member(outer, _blob(index["manifests"][0]["digest"])))
+        for layer in manifest["layers"]:
+            with tarfile.open(fileobj=_member(outer, _blob(layer["digest"])), mode="r:*") as inner:
+                for member in inner:
+                    if member.name.endswith(".pyc"):
+                        # PEP 552: flags in the second word; without them a file goes by the time of its source.
+                        flags = int.from_bytes(_member(inner, member.name).read(8)[4:], "little")
+                        kinds[flags] += 1
+                        checked += [member.name] if flags != _UNCHECKED else []
+    assert kinds[_UNCHECKED] > 3000, kinds
+    assert checked == []
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/')}"
+
+
+def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    found = archive.extractfile(name)
+    assert found is not None
+    return found
