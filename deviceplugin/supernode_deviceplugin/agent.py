@@ -34,6 +34,10 @@ _POLL_PENDING_SECONDS: Final = 0.5
 """Every answer names every held device: asking oftener takes from the pods that are starting."""
 _POLL_HELD_SECONDS: Final = 1.0
 _POLL_IDLE_SECONDS: Final = 10.0
+_REST: Final = 20.0
+_LONGEST_REST_SECONDS: Final = 1.0
+"""A question that took long is not asked again for so many times as long, at most that: a kubelet that starts 48 pods
+answers with thousands of devices, and has better to do."""
 _CONFIRM_SECONDS: Final = 0.5
 _GRACE_SECONDS: Final = 3.0
 _log = logging.getLogger(__name__)
@@ -164,10 +168,13 @@ class Agent:
     async def _poll(self) -> None:
         while True:
             settled = False
+            began = time.monotonic()
             if self.state.inventory.servers:
                 settled = await self._ask()
+            rest = min(_REST * (time.monotonic() - began), _LONGEST_REST_SECONDS)
             await self._hand_over(settled)
             await wait_event(self._poke, self._interval())
+            await asyncio.sleep(began + rest - time.monotonic())
             self._poke.clear()
 
     async def _ask(self) -> bool:

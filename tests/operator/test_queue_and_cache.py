@@ -60,6 +60,19 @@ async def test_two_runs_of_one_key_keep_a_pause() -> None:
     assert loop.time() - began >= 0.15
 
 
+@pytest.mark.parametrize(("took", "least"), [(0.0, 0.08), (0.008, 0.18), (0.15, 0.28)])
+async def test_a_key_rests_longer_after_a_long_run_and_three_pauses_at_most(took: float, least: float) -> None:
+    queue, loop = quick(pause=0.1), asyncio.get_running_loop()
+    queue.add(A)
+    await queue.get()
+    began = loop.time()
+    await asyncio.sleep(took)
+    queue.done(A)
+    queue.add(A)
+    await asyncio.wait_for(queue.get(), 3)  # 25 times 0.15 s would be more
+    assert loop.time() - began >= least
+
+
 async def test_failures_wait_longer_each_time_until_one_succeeds() -> None:
     queue = quick()
     delays = [queue.retry(A) for _ in range(12)]

@@ -29,7 +29,7 @@ class Holdings:
         """Dies that somebody holds."""
         self.loose = tuple(device for device in devices if device.plane != DIE and device.die not in self.dies)
         """Links that somebody holds without their die."""
-        kept = before._parts if before is not None else {}
+        kept = before._parts if before is not None and before.inventory is inventory else {}
         self._parts: dict[Holder, _Parts] = {
             holder: kept[holder] if holder in kept else allocation_parts(inventory, holder) for holder in self.holders
         }

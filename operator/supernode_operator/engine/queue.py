@@ -1,7 +1,8 @@
 """The work-queue: keys of objects that want a look.
 
 Deduplicating (a key waits at most once), exclusive (a key is never worked on twice at a time; what arrives meanwhile
-comes after), rate limited (a pause between two runs of one key), with exponential backoff per key and delayed adds.
+comes after), rate limited (a pause between two runs of one key, longer after a long one), with exponential backoff per
+key and delayed adds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ __all__ = ["WorkQueue"]
 
 BASE_BACKOFF_SECONDS: Final = 0.2
 MAX_BACKOFF_SECONDS: Final = 60.0
+REST: Final = 25.0
+"""Times what a run took is the pause after its start: while 48 pods start, a key leaves the cores to them."""
+MOST_PAUSES: Final = 3.0
+"""Times the usual pause is the longest one."""
 
 
 class WorkQueue:
@@ -32,11 +37,13 @@ class WorkQueue:
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
         self._last_run: dict[Key, float] = {}
+        self._rest: dict[Key, float] = {}
 
     def add(self, key: Key) -> None:
         """Queue a key soon: bursts are collected, and two runs of one key keep a pause."""
         now = asyncio.get_running_loop().time()
-        earliest = self._last_run.get(key, now - self._pause_seconds) + self._pause_seconds
+        pause = self._rest.get(key, self._pause_seconds)
+        earliest = self._last_run.get(key, now - pause) + pause
         self.add_after(key, max(self._settle_seconds, earliest - now))
 
     def add_after(self, key: Key, delay_seconds: float) -> None:
@@ -78,11 +85,15 @@ class WorkQueue:
     def done(self, key: Key, *, gone: bool = False) -> None:
         """Say that the work on a key is over; ``gone`` forgets everything about it."""
         self._working.discard(key)
+        now = asyncio.get_running_loop().time()
+        took = now - self._last_run.get(key, now)
+        self._rest[key] = max(self._pause_seconds, min(REST * took, MOST_PAUSES * self._pause_seconds))
         if key in self._again:
             self._again.discard(key)
             self.add(key)
         elif gone:
             self._last_run.pop(key, None)
+            self._rest.pop(key, None)
             self._failures.pop(key, None)
 
     @property

@@ -146,6 +146,21 @@ class Watches:
             self._check.set()
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """No handler of ours asks what has changed: without this Kopf copies every object for each of its events."""
+
+    def build(self, **_: object) -> kopf.BodyEssence:
+        """Return nothing to compare."""
+        return kopf.BodyEssence({})
+
+    def fetch(self, **_: object) -> kopf.BodyEssence | None:
+        """Return nothing: nothing was kept."""
+        return None
+
+    def store(self, **_: object) -> None:
+        """Keep nothing."""
+
+
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
@@ -162,6 +177,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.queueing.idle_timeout = 1.0
     settings.queueing.exit_timeout = 0.5
     settings.process.ultimate_exiting_timeout = 10
+    settings.persistence.diffbase_storage = _NoDiffs()
     for kind in WATCHED:
         if kind.label_selector:
             settings.watching.label_selectors[kind.group, kind.version, kind.plural] = kind.label_selector
