@@ -33,9 +33,6 @@ LABEL org.opencontainers.image.title="SuperNode" \
 ENV PYTHONPATH=/app:/deps \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
-# The base image has no bytecode of the standard library, and nobody can write it later.
-RUN python3 -m compileall -q -f --invalidation-mode unchecked-hash \
-      "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" || true
 COPY --from=build /deps /deps
 COPY --from=build /app /app
 WORKDIR /

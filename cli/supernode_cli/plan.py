@@ -133,7 +133,7 @@ def _check(phase: str, wanted: dict[str, Any], given: set[str]) -> None:
             raise CliError(f"plan: {_flag(name)} must be a number, not {limit}")
     for name, phases in _ONLY:
         if name in given and phase not in phases:
-            said = " and ".join(phases)
+            said = " and ".join(filter(None, (", ".join(phases[:-1]), phases[-1])))
             raise CliError(f"plan: {_flag(name)} is an option of {said}, not of {phase}: leave it out")
     if wanted["objective"] == "latency" and phase == "training":
         raise CliError("plan: --objective latency is of inference; training is planned for throughput or cards")

@@ -171,10 +171,18 @@ def test_a_figure_without_which_nothing_runs_has_an_effect() -> None:
         (
             "prefill",
             ["--drafts", "1"],
-            "--drafts is an option of decode and disaggregated, not of prefill: leave it out",
+            "--drafts is an option of decode, colocated and disaggregated, not of prefill: leave it out",
         ),
-        ("prefill", ["--output-tokens", "256"], "--output-tokens is an option of decode and disaggregated, not of pre"),
-        ("training", ["--input", "4096"], "--input is an option of decode and prefill and disaggregated, not of train"),
+        (
+            "prefill",
+            ["--output-tokens", "256"],
+            "--output-tokens is an option of decode, colocated and disaggregated, not of pre",
+        ),
+        (
+            "training",
+            ["--input", "4096"],
+            "--input is an option of decode, prefill, colocated and disaggregated, not of train",
+        ),
         (
             "decode",
             ["--sequence-length", "4096"],
