@@ -87,7 +87,7 @@ def test_prefill_and_training_have_plans_too(phase: str) -> None:
             "1,000,000,000,000",
         ),
         (("training", "--model", "llama-3.1-8b", "--objective", "latency"), "of inference"),
-        (("training", "--model", "llama-3.1-8b", "--batch", "4"), "--batch is an option of decode and prefill"),
+        (("training", "--model", "llama-3.1-8b", "--batch", "4"), "--batch is an option of decode, prefill"),
         (("decode", "--model", "deepseek-r1", "--batch", "400"), "GiB"),
     ],
 )
