@@ -16,6 +16,7 @@ share of the work between two exchanges and never traffic. Context of a row is i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from supernode_dataplane.architecture import LayerGroup
@@ -108,14 +109,14 @@ def layer_times(
     block = group.feed_forward
     if not block.is_moe or not any_true(pool.expert > 1):
         # Dense, or experts split inside the tensor group: a second all-reduce instead of an exchange.
-        work = expert_work(pool, block, tokens) if block.is_moe else dense_work(pool, block, tokens)
+        work = expert_work(pool, block, tokens)[0] if block.is_moe else dense_work(pool, block, tokens)
         zero = tokens * 0.0
         return LayerTimes(
             projections, core_time, vector, stack.layer_seconds, 2.0 * reduce_seconds, work.seconds(shares[1]),
             zero, zero, zero, weights.flops + core.flops + work.flops,
             weights.hbm_bytes + core.hbm_bytes + work.hbm_bytes, None,
         )  # fmt: skip
-    work, mean = expert_work(pool, block, tokens), expert_work(pool, block, tokens, hot=False)
+    work, mean = expert_work(pool, block, tokens)
     out, back = _exchange(pool, block.top_k, tokens / pool.tensor)
     # Ranks differ in their work, whichever cores it runs on.
     between = weights.seconds() + core.seconds() + vector_seconds(pool, group, tokens) + mean.seconds()
@@ -134,22 +135,21 @@ def decode_step(pool: Pool, sequences: Number, context: Number) -> DecodeStep:
     Nothing is raised for what does not fit (:func:`~supernode_dataplane.capacity.capacity_of` says it). Errors on
     published rows: class D of docs/fidelity.md. Source: arXiv 2506.12708; constants in data/stacks.yaml with theirs.
     """
-    whole = _sum_layers(pool, sequences, context, two=False)
+    layers = [layer_times(pool, group, sequences, context) for group in pool.architecture.kinds]
+    whole = _sum_layers(pool, layers)
     one, breakdown = whole.seconds, whole.breakdown
-    two = one
-    if _may_split(pool):
-        two = _sum_layers(pool, sequences, context, two=True).seconds
-    rest = _outside_layers(pool, sequences, context)
+    two = _in_two_streams(pool, layers, sequences / 2.0, context) if _may_split(pool) else one
+    rest = _outside_layers(pool, layers, sequences, context)
     for cause, seconds in rest.items():
         breakdown[cause] = seconds
     other = sum(rest.values())
     faster: Number = pool.streams == "two"
     if pool.streams == "auto":
         faster = two < one
-    layers = choose(faster, two, one)
-    breakdown["overlap"] = layers - one
+    shorter = choose(faster, two, one)
+    breakdown["overlap"] = shorter - one
     return DecodeStep(
-        seconds=layers + other,
+        seconds=shorter + other,
         one_stream_seconds=one + other,
         two_stream_seconds=two + other,
         two_streams=faster,
@@ -175,17 +175,20 @@ class _Sum:
     sent: Number
 
 
-def _sum_layers(pool: Pool, sequences: Number, context: Number, *, two: bool) -> _Sum:
+def _sum_layers(pool: Pool, layers: Sequence[LayerTimes]) -> _Sum:
     total = _Sum(0.0, {}, 0.0, 0.0, 0.0)
-    for group in pool.architecture.kinds:
-        if two and group.feed_forward.is_moe:
-            total.seconds = total.seconds + group.count * _beside(pool, group, sequences / 2.0, context)
-            continue
-        layer = layer_times(pool, group, sequences, context)
+    for group, layer in zip(pool.architecture.kinds, layers, strict=True):
         total.seconds = total.seconds + group.count * layer.seconds
-        if two:
-            continue
         _count(total, layer, group.count)
+    return total
+
+
+def _in_two_streams(pool: Pool, layers: Sequence[LayerTimes], half: Number, context: Number) -> Number:
+    """Return the seconds of all layers where those with experts run two micro-batches of ``half`` the sequences."""
+    total: Number = 0.0
+    for group, layer in zip(pool.architecture.kinds, layers, strict=True):
+        seconds = _beside(pool, group, half, context) if group.feed_forward.is_moe else layer.seconds
+        total = total + group.count * seconds
     return total
 
 
@@ -223,19 +226,28 @@ def _count(total: _Sum, layer: LayerTimes, times: float) -> None:
         total.sent = total.sent + times * (layer.sent.node + layer.sent.pod + layer.sent.rdma)
 
 
-def _outside_layers(pool: Pool, sequences: Number, context: Number) -> dict[str, Number]:
-    """Return output heads, draft passes and host time; the first draft pass takes all query tokens, others one each."""
+def _outside_layers(pool: Pool, layers: Sequence[LayerTimes], sequences: Number, context: Number) -> dict[str, Number]:
+    """Return output heads, draft passes and host time; the first draft pass takes all query tokens, others one each.
+
+    A draft layer is like the model's last one, whose times are among those of its kinds.
+    """
     speculation = pool.speculation
     rest = {"head": head_work(pool, sequences * speculation.queries).seconds(), "host": pool.stack.host_seconds}
     if not any_true(speculation.drafts > 0):
         return rest
     last = pool.architecture.groups[-1]
-    first = layer_times(pool, last, sequences, context).seconds
-    more = layer_times(pool, last, sequences, context, queries=1.0).seconds
+    first = next(
+        layer.seconds
+        for kind, layer in zip(pool.architecture.kinds, layers, strict=True)
+        if kind.attention == last.attention and kind.feed_forward == last.feed_forward
+    )
     drafts = speculation.drafts
     some = choose(drafts > 0, 1.0, 0.0)
-    rest["draft"] = some * first + (drafts - some) * more + drafts * head_work(pool, sequences).seconds()
-    rest["draft"] = rest["draft"] + sampling_seconds(pool, sequences)
+    passes = some * first
+    if any_true(drafts != some):
+        passes = passes + (drafts - some) * layer_times(pool, last, sequences, context, queries=1.0).seconds
+    heads = drafts * head_work(pool, sequences).seconds()
+    rest["draft"] = passes + heads + sampling_seconds(pool, sequences)
     rest["host"] = host_seconds(pool)
     return rest
 

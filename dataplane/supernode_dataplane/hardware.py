@@ -70,13 +70,16 @@ class Hardware:
 
     def multiplied(self, kind: Format) -> Format:
         """Return the format that products of a format run in: what the die lacks runs as BF16."""
-        table = dict(self.flops)
+        has = [name for name, _ in self.flops]
         if kind == "int4":  # weights of four bits are unpacked to eight
-            kind = "int8" if "int8" in table else "fp8"
-        return kind if kind in table else "bf16"
+            kind = "int8" if "int8" in has else "fp8"
+        return kind if kind in has else "bf16"
 
     def peak(self, kind: Format) -> float:
         """Return the dense peak of a die, operations per second; a format that it lacks runs as BF16."""
+        for name, peak in self.flops:
+            if name == kind:
+                return peak
         return dict(self.flops)[self.multiplied(kind)]
 
     def wire(self, sent: Number, ranks: Number) -> Wire:

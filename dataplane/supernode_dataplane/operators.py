@@ -57,7 +57,10 @@ class Work:
 def _slower(pool: Pool, kind: WeightClass) -> float:
     """Return the time of a product with a class of weights over that of one in the activation format."""
     hardware, precision = pool.hardware, pool.precision
-    return hardware.peak(precision.activations) / hardware.peak(precision.product_of(kind))
+    product = precision.product_of(kind)
+    if product == precision.activations:
+        return 1.0
+    return hardware.peak(precision.activations) / hardware.peak(product)
 
 
 def _gemm(pool: Pool, flops: Number, weight_bytes: Number) -> Work:
@@ -102,30 +105,30 @@ def dense_work(pool: Pool, block: FeedForward, tokens: Number) -> Work:
     return _gemm(pool, 2.0 * held * tokens * _slower(pool, "others"), held * pool.precision.bytes_of("others"))
 
 
-def expert_work(pool: Pool, block: FeedForward, tokens: Number, *, hot: bool = True, filled: Number = 1.0) -> Work:
-    """Return the experts of the rank that has most to do (``hot``) or of a mean one.
+def expert_work(pool: Pool, block: FeedForward, tokens: Number, *, filled: Number = 1.0) -> tuple[Work, Work]:
+    """Return the experts of the rank that has most to do, and of a mean one.
 
     ``tokens`` are those of one tensor group. Routed experts see the tokens of the whole pool; a rank reads the weights
     of those of its experts that any token hits: 1 - (1 - k/E)^T of them. ``filled``: share of the groups with tokens.
     """
-    hidden, experts = pool.architecture.hidden, pool.experts
-    every = tokens * pool.groups * filled if _spread(pool) else tokens
+    hidden, experts, spread = pool.architecture.hidden, pool.experts, _spread(pool)
+    every = tokens * pool.groups * filled if spread else tokens
     ranks = pool.expert - experts.shared_ranks
-    imbalance = pool.imbalance if hot and _spread(pool) else 1.0
     slots = (block.experts + experts.redundant) / ranks
-    copies = every * block.top_k / ranks * imbalance
+    copies = every * block.top_k / ranks
     replicas = 1.0 + experts.redundant / block.experts
     hit = 1.0 - exp(every / replicas * math.log1p(-block.top_k / block.experts)) if block.top_k < block.experts else 1.0
-    split = 1.0 if _spread(pool) else pool.tensor
+    split = 1.0 if spread else pool.tensor
     routed, shared = block.expert_parameters(hidden) / split, block.shared_parameters(hidden) / split
     beside = at_most(experts.shared_ranks, 0.0) + 1.0 - at_most(experts.shared_ranks, 1.0)
-    own = tokens / pool.tensor if _spread(pool) else tokens
+    own = tokens / pool.tensor if spread else tokens
     others, precision = shared * beside + block.router_parameters(hidden), pool.precision
-    return _gemm(
-        pool,
-        2.0 * (routed * copies * _slower(pool, "experts") + others * own * _slower(pool, "others")),
-        routed * slots * hit * precision.bytes_of("experts") + others * precision.bytes_of("others"),
-    )
+    slower, beside_flops = _slower(pool, "experts"), others * own * _slower(pool, "others")
+    read = routed * slots * hit * precision.bytes_of("experts") + others * precision.bytes_of("others")
+    mean = _gemm(pool, 2.0 * (routed * copies * slower + beside_flops), read)
+    if not spread:
+        return mean, mean
+    return _gemm(pool, 2.0 * (routed * (copies * pool.imbalance) * slower + beside_flops), read), mean
 
 
 def head_work(pool: Pool, tokens: Number) -> Work:

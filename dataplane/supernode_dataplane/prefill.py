@@ -107,8 +107,7 @@ def _layer(
     }
     sent: Number = tokens * 0.0
     if block.is_moe:
-        hot = expert_work(pool, block, tokens, filled=filled)
-        mean = expert_work(pool, block, tokens, hot=False, filled=filled)
+        hot, mean = expert_work(pool, block, tokens, filled=filled)
         parts["feed_forward"] = hot.seconds()
         if any_true(pool.expert > 1):
             own = tokens / pool.tensor

@@ -101,7 +101,7 @@ def split_step(pool: Pool, expert_dies: Number, domains: Number, sequences: Numb
         pace = at_least(pace, domains * 2.0 * half.feed_forward)
         seconds = seconds + count * pace
         shown = (half.attention, half.feed_forward, trip)
-        mean = expert_work(domain, block, sequences / 2.0 * queries, hot=False)
+        _, mean = expert_work(domain, block, sequences / 2.0 * queries)
         _count_experts(total, half, mean.flops, mean.hbm_bytes, count=count, domains=domains)
         away = count * (pace - 2.0 * attention)
         total.cause("experts", away * half.feed_forward / trip)
