@@ -29,8 +29,8 @@ def page(rows: Sequence[Row], machine: str, before: str = "") -> str:
     return _joined(f"{_MEASURED}{machine}.", render(rows).splitlines(), below)
 
 
-def merged(before: str, groups: Mapping[str, Sequence[Row]], machine: str) -> str:
-    """Return a page with the rows of some groups anew, and a line for each group that says where they are from."""
+def merged(before: str, groups: Mapping[str, Sequence[Row]], machines: Mapping[str, str]) -> str:
+    """Return a page with the rows of some groups anew, and a line for each group: the machine that they are from."""
     head, table, below = _parts(before)
     for rows in groups.values():
         after = len(table)
@@ -43,7 +43,7 @@ def merged(before: str, groups: Mapping[str, Sequence[Row]], machine: str) -> st
                 table.insert(after, line)
             after = (places[0] if places else after) + 1
     lines = [line for line in head.splitlines() if not line.startswith(tuple(f"{_APART}{name}:" for name in groups))]
-    lines += [f"{_APART}{name}: {machine}" for name in groups]
+    lines += [f"{_APART}{name}: {machines[name]}" for name in groups]
     return _joined("\n".join(lines), table, below)
 
 

@@ -1,8 +1,8 @@
 """`make bench`: every budget of the design that exists so far, measured here and printed beside its limit.
 
 Times that a real cluster is needed for come from an instance of the development cluster of its own, as a user would
-see them (kubectl watches, the audit log); the rest from the product's own functions and processes. One run; the
-machine's load is printed because these figures mean little without it.
+see them (kubectl watches, the audit log); the rest from the product's own functions and processes. One run; how much
+of the processors others took is printed, and how long a loop takes, because these figures mean little without it.
 
     bench/run.py [--quick | --only GROUP ...] [--rest SECONDS] [--write docs/benchmarks.md]
 
@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pace import Pace
 from page import merged, page
 from rows import Row, render
 
@@ -38,14 +39,13 @@ def groups(rest_seconds: int) -> dict[str, Callable[[], Iterator[Row]]]:
     return {name: module(name) for name in names}
 
 
-def machine() -> str:
-    """Return in words where this is measured, and with what."""
+def machine(pace: Pace) -> str:
+    """Return in words where this is measured, how fast that was, and with what."""
     from supernode_dataplane.solving import MODEL_VERSION
 
     python = platform.python_version()
     return (
-        f"{os.cpu_count()} cores ({platform.machine()}), Python {python}, load {os.getloadavg()[0]:.1f} at the end, "
-        f"version {MODEL_VERSION} of the model"
+        f"{os.cpu_count()} cores ({platform.machine()}), Python {python}, {pace}, version {MODEL_VERSION} of the model"
     )
 
 
@@ -61,22 +61,27 @@ def main() -> None:
     slow = ("operator", "rivals", "cluster") if arguments.quick else ()
     wanted = arguments.only or [name for name in known if name not in slow]
     found: dict[str, list[Row]] = {}
+    machines: dict[str, str] = {}
+    whole = Pace()
     for name, measure in groups(arguments.rest).items():
         if name not in wanted:
             continue
+        pace = Pace()
         for row in measure():
             found.setdefault(name, []).append(row)
             budget = "no budget" if row.budget is None else f"budget {row.budget:g} {row.unit}"
             print(f"{row.what:70} {row.value:10.4g} {row.unit:6} {budget}  {row.how}", flush=True)
+        machines[name] = machine(pace)
+        print(f"{name}: {pace}", flush=True)
     rows = [row for several in found.values() for row in several]
     print(f"\n{render(rows)}")
     if not arguments.write:
         return
     before = arguments.write.read_text(encoding="utf-8") if arguments.write.exists() else ""
     if set(wanted) == set(known) or not before:
-        text = page(rows, machine(), before)
+        text = page(rows, machine(whole), before)
     else:
-        text = merged(before, found, machine())
+        text = merged(before, found, machines)
     arguments.write.write_text(text, encoding="utf-8")
 
 
