@@ -16,11 +16,14 @@ COPY dataplane/supernode_dataplane /app/supernode_dataplane
 COPY dataplane/supernode_cabinet /app/supernode_cabinet
 COPY workload/supernode_workload /app/supernode_workload
 COPY cli/supernode_cli /app/supernode_cli
-# Compiled once, here: the root file system of every container is read-only. Some dependency holds a file in a syntax
-# of its own, so /deps may fail in part; our own code may not.
-RUN (python3 -m compileall -q --invalidation-mode unchecked-hash /deps || true) \
- && python3 -m compileall -q --invalidation-mode unchecked-hash /app \
- && chmod -R a+rX /deps /app
+# Compiled once, here, the base's own library with it: the root file system of every container is read-only, and what has
+# no bytecode would be compiled in each process. Some dependency holds a file in a syntax of its own, so these may fail in
+# part; our own code may not.
+ENV PYTHONPYCACHEPREFIX=/pycache
+RUN (python3 -m compileall -q -f --invalidation-mode unchecked-hash \
+      /deps "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" || true) \
+ && python3 -m compileall -q -f --invalidation-mode unchecked-hash /app \
+ && chmod -R a+rX /deps /app /pycache
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=0.1.0
@@ -32,7 +35,9 @@ LABEL org.opencontainers.image.title="SuperNode" \
       org.opencontainers.image.revision="${REVISION}"
 ENV PYTHONPATH=/app:/deps \
     PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPYCACHEPREFIX=/pycache
+COPY --from=build /pycache /pycache
 COPY --from=build /deps /deps
 COPY --from=build /app /app
 WORKDIR /

@@ -61,6 +61,14 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     assert "RUN" not in re.findall(r"^[A-Z]+", last_stage, re.MULTILINE)
 
 
+def test_bytecode_of_the_base_and_of_ours_is_made_once_and_found_where_it_was_put() -> None:
+    build, _, last = DOCKERFILE.rpartition("FROM ")
+    assert re.search(r"^ENV PYTHONPYCACHEPREFIX=(\S+)$", build, re.MULTILINE)[1] == "/pycache"
+    assert "PYTHONPYCACHEPREFIX=/pycache" in last
+    assert "COPY --from=build /pycache /pycache" in last
+    assert 'sysconfig.get_path("stdlib")' in build
+
+
 def test_the_image_says_what_it_is() -> None:
     for label in ("title", "description", "licenses", "version", "revision"):
         assert f"org.opencontainers.image.{label}=" in DOCKERFILE

@@ -16,6 +16,23 @@ ROOT = Path(__file__).resolve().parents[2]
 _UNCHECKED = 1
 
 
+_USER = ":65532:"
+
+
+@pytest.mark.e2e
+def test_the_user_of_the_containers_has_no_name_as_on_the_base_of_the_dockerfile() -> None:
+    archive, _ = images.application_archive(ROOT)
+    names = []
+    with tarfile.open(archive) as outer:
+        index = json.load(_member(outer, "index.json"))
+        manifest = json.load(_member(outer, _blob(index["manifests"][0]["digest"])))
+        for layer in manifest["layers"]:
+            with tarfile.open(fileobj=_member(outer, _blob(layer["digest"])), mode="r:*") as inner:
+                names += [_member(inner, m.name).read().decode() for m in inner if m.name.endswith("etc/passwd")]
+    assert names
+    assert not any(_USER in name for name in names)
+
+
 @pytest.mark.e2e
 def test_no_process_compiles_again_what_the_image_has_compiled() -> None:
     archive, _ = images.application_archive(ROOT)
