@@ -67,7 +67,8 @@ class Watches:
     async def run(self, configuration: Configuration, stop: asyncio.Event) -> None:
         """Run Kopf until it is told to stop; an error of a watch ends it with an exception."""
         self._started = time.monotonic()
-        identity: Any = "supernode-operator"  # unused without peering; Kopf's own needs a user name, which a UID may lack
+        # Unused without peering; Kopf's own needs the name of a user, which a UID may lack.
+        identity: Any = "supernode-operator"
         await kopf.operator(
             registry=self._registry(configuration),
             settings=_settings(),
